@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * 128-bit identities and their hex form. Made by the clients for nodes, operations and runs.
+ * Randomness comes from the kernel alone; there is no fallback, since two equal identities
+ * would mix two files.
+ */
+#include <syncfs/id.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+const struct id ID_NONE = {{0}};
+const struct id ID_ROOT = {{[ID_BYTES - 1] = 1}};
+
+static void random_bytes(uint8_t *out, size_t len)
+{
+	while (len) {
+		ssize_t n = getrandom(out, len, 0);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			abort();
+		out += n;
+		len -= (size_t)n;
+	}
+}
+
+struct id id_new(void)
+{
+	struct id id;
+
+	do {
+		random_bytes(id.b, sizeof(id.b));
+	} while (id_is_none(&id) || id_equal(&id, &ID_ROOT));
+	return id;
+}
+
+char *id_to_hex(const struct id *id, char *hex)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (size_t i = 0; i < ID_BYTES; i++) {
+		hex[2 * i] = digits[id->b[i] >> 4];
+		hex[2 * i + 1] = digits[id->b[i] & 15];
+	}
+	hex[2 * ID_BYTES] = '\0';
+	return hex;
+}
+
+static int digit_value(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	return -1;
+}
+
+int id_from_hex(const char *hex, size_t len, struct id *ret_id)
+{
+	struct id id;
+
+	if (len != 2 * ID_BYTES)
+		return -EINVAL;
+	for (size_t i = 0; i < ID_BYTES; i++) {
+		int high = digit_value(hex[2 * i]), low = digit_value(hex[2 * i + 1]);
+
+		if (high < 0 || low < 0)
+			return -EINVAL;
+		id.b[i] = (uint8_t)(high << 4 | low);
+	}
+	*ret_id = id;
+	return 0;
+}
