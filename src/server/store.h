@@ -10,6 +10,8 @@
 #ifndef SYNCFS_SERVER_STORE_H
 #define SYNCFS_SERVER_STORE_H
 
+#include <sys/types.h>
+
 #include <syncfs/message.h>
 #include <syncfs/tree.h>
 
