@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""d: what was finished before an end of any kind is everywhere after the restart, once, and nothing is sent again."""
+import os
+import random
+import shutil
+import threading
+import time
+
+import pytest
+
+from harness import SLOW, conflict_copies, has, tree, wait_same, wait_until, write
+from peer import Proxy, free_port
+
+
+def fill(view, count=60):
+    for i in range(count):
+        os.makedirs(view / f"d{i % 6}", exist_ok=True)
+        write(view / f"d{i % 6}/f{i}", os.urandom(3000 + 500 * i))
+
+
+def test_nothing_is_sent_again(world):
+    server = world.server()
+    proxy = Proxy(server.port)
+    world.others.append(proxy)
+    a = world.mount("A", server, url=proxy.url)
+    fill(a)
+    a.wait(60)
+    wait_same(a.path, server.root)
+    seq = server.seq()
+    for restart in (a.restart, server.restart, lambda: (a.kill(), a.start())):
+        proxy.reset()
+        restart()
+        a.wait(60)
+        requests, sent = proxy.snapshot()
+        assert sent < 50_000, (sent, requests)
+        assert not [r for r in requests if r.startswith("PUT") or r == "POST /sync"], requests
+        assert server.seq() == seq
+    assert not conflict_copies(a.path)
+
+
+def test_queue_is_kept_across_unmount(world):
+    server, a, b = world.pair()
+    write(a / "first", "1")
+    a.wait()
+    server.stop()
+    write(a / "queued", "2")
+    os.mkdir(a / "folder")
+    os.rename(a / "first", a / "folder/moved")
+    a.unmount()
+    a.start()
+    assert has(a / "queued", "2")
+    server.start()
+    a.wait(60)
+    wait_same(a.path, server.root, b.path, timeout=60)
+    assert set(tree(b.path)) == {b"queued", b"folder", b"folder/moved"}
+
+
+def test_client_killed_and_server_down(world):
+    """Journal on its own: the client dies while nobody listens."""
+    server, a, b = world.pair()
+    write(a / "gone", "x")
+    a.wait()
+    server.kill9()
+    fill(a, 20)
+    os.remove(a / "gone")
+    expected = tree(a.path)
+    a.kill()
+    server.start()
+    a.start()
+    a.wait(60)
+    assert wait_same(a.path, server.root, b.path, timeout=60) == expected
+
+
+@pytest.mark.seconds(300)
+@pytest.mark.parametrize("victim", ["syncfs", "syncfsd"])
+def test_kill9_at_any_moment(world, victim):
+    """Files finished before the kill are whole on all sides; an unfinished one is absent, or a prefix in A only."""
+    server, a, b = world.pair()
+    seed = int(os.environ.get("SYNCFS_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
+    print(f"SYNCFS_SEED={seed}")
+    rng = random.Random(seed)
+    finished, number = {}, [0]
+    for round_ in range(6):
+        stop = threading.Event()
+
+        def work(n=round_):
+            while not stop.is_set():
+                number[0] += 1
+                name, content = f"r{n}/f{number[0]}", os.urandom(rng.choice((0, 10, 5000, 300000)))
+                try:
+                    os.makedirs(a / f"r{n}", exist_ok=True)
+                    write(a / (name + ".tmp"), content)
+                    os.rename(a / (name + ".tmp"), a / name)
+                    finished[name.encode()] = content
+                except OSError:
+                    if victim == "syncfs":
+                        return
+                    raise
+
+        worker = threading.Thread(target=work)
+        worker.start()
+        time.sleep(rng.uniform(0.05, 0.6) * SLOW)
+        if victim == "syncfs":
+            a.kill()
+            stop.set()
+            worker.join(60)
+            a.start()
+        else:
+            server.kill9()
+            server.start()
+            stop.set()
+            worker.join(60)
+    assert len(finished) > 5
+    a.wait(120)
+    wait_same(a.path, server.root, b.path, timeout=60)
+    for name, content in finished.items():
+        assert has(os.path.join(os.fsencode(b.path), name), content), f"{name!r}, seed {seed}"
+    assert not conflict_copies(b.path)
+
+
+def test_kill9_of_the_receiver(world):
+    server, a, b = world.pair()
+    for _ in range(4):
+        fill(a, 30)
+        b.kill()
+        b.start()
+    wait_same(a.path, server.root, b.path, timeout=60)
+    assert not conflict_copies(a.path)
+
+
+def test_changes_made_while_unmounted(world):
+    """In the backing directory, with no daemon running: seen by identity at the next mount."""
+    server, a, b = world.pair()
+    fill(a, 12)
+    a.wait()
+    wait_same(a.path, b.path)
+    a.unmount()
+    write(a.backing + "/d0/f0", "edited in the backing directory")
+    write(a.backing + "/added", "new")
+    os.remove(a.backing + "/d1/f1")
+    os.rename(a.backing + "/d2", a.backing + "/renamed")
+    a.start()
+    wait_until(lambda: has(b / "d0/f0", "edited in the backing directory") and has(b / "added", "new")
+               and not os.path.lexists(b / "d1/f1") and not os.path.lexists(b / "d2"), 30)
+    wait_same(a.path, server.root, b.path)
+    assert not conflict_copies(b.path)
+
+
+def test_backing_is_the_mountpoint_across_restarts(world):
+    server = world.server()
+    over = world.join("both")
+    a = world.mount("A", server, backing=over, mountpoint=over)
+    b = world.mount("B", server)
+    fill(a, 12)
+    a.wait()
+    a.restart()
+    fill(a, 18)
+    a.kill()
+    a.start()
+    a.wait()
+    wait_same(over, server.root, b.path)
+    assert not conflict_copies(b.path)
+
+
+def test_mounted_before_there_is_a_server(world):
+    port = free_port()
+    server = world.server()
+    server.stop()
+    server.port = port
+    a = world.mount("A", server)
+    write(a / "f", "early")
+    server.start()
+    wait_until(lambda: has(server.root + "/f", "early"), 75, "sent when the server came")
+
+
+def test_emptied_backing_deletes_nothing(world):
+    """An unmounted disk or an emptied container: refused, and the server keeps everything."""
+    server, a, b = world.pair()
+    fill(a, 12)
+    a.wait()
+    before = wait_same(a.path, b.path, server.root)
+    a.unmount()
+    shutil.rmtree(a.backing)
+    os.mkdir(a.backing)
+    a.spawn(a.argv("-f"))
+    assert a.wait_exit() != 0, "says that this is not the directory it knows"
+    assert b"--adopt" in a.log() or b"adopt" in a.log()
+    assert tree(server.root) == before and tree(b.path) == before
+
+
+def test_second_syncfs_on_the_same_backing(world):
+    server, a, _ = world.pair()
+    c = world.mount("C", server, backing=a.backing, start=False)
+    c.spawn(c.argv("-f"))
+    assert c.wait_exit() != 0
+    write(a / "f", "x")
+    wait_until(lambda: has(server.root + "/f", "x"), what="the first goes on")
