@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What has happened here and is not at the server yet, in memory: the queue of operations in the order they were made, and for each node
+ * with anything pending where it lies now. Its durable form is the journal. No locks, no I/O but reads of the agreed state:
+ * capture owns it and its lock covers every call.
+ */
+#ifndef SYNCFS_CLIENT_PENDING_H
+#define SYNCFS_CLIENT_PENDING_H
+
+#include <syncfs/change.h>
+#include <syncfs/tree.h>
+
+struct syncstate;
+struct pending;
+struct local;
+
+/* One operation of the queue. Content and attributes are read when it is sent: OP_WRITE and OP_SETATTR say only that they changed. */
+struct entry {
+	struct entry *next, *prev; /* queue */
+	uint64_t lsn;
+	uint64_t dirty_lsn; /* OP_WRITE: the DIRTY record that it answers; 0 none */
+	enum op_type type;
+	enum kind kind;
+	struct id node, other, parent, new_parent;
+	char *name, *new_name, *target;
+	bool in_flight;
+	bool synced; /* content was fsynced: may be sent while writers are left */
+	uint64_t not_before_ms; /* tried and put off until then; 0 */
+};
+
+/* A node with something pending, or bound by the applier. */
+struct local {
+	struct id node;
+	enum kind kind;
+	struct stat_id object; /* identity only */
+	struct dentry *names; /* where it lies now; l unused */
+	size_t names_count;
+	unsigned entries; /* in the queue */
+	unsigned pins; /* of the applier, until S knows the object */
+	uint64_t dirty_lsn; /* content is being changed; 0: no */
+	uint64_t changed_ms; /* when content last changed, monotonic */
+};
+
+struct pending *pending_new(struct syncstate *state); /* NULL: out of memory */
+void pending_free(struct pending *p);
+
+/* Who is this object? Root, a local, or S. -ENOENT: unknown. */
+int pending_resolve(struct pending *p, const struct stat_id *object, struct id *ret_node);
+/* The local of a node, NULL: nothing pending. */
+struct local *pending_find(const struct pending *p, const struct id *node);
+/* The local of a node, made (with its names from S) when there is none. NULL: out of memory or the state database failed. */
+struct local *pending_local(struct pending *p, const struct id *node, enum kind kind, const struct stat_id *object);
+/* Drops the local when nothing holds it. */
+void pending_settle(struct pending *p, struct local *l);
+
+int local_name_add(struct local *l, const struct id *parent, const char *name);
+void local_name_remove(struct local *l, const struct id *parent, const char *name);
+
+/* Appends e (taken) to the queue and applies it to the locals' names. object: identity of e->node. 0 or -ENOMEM (e freed). */
+int pending_enqueue(struct pending *p, struct entry *e, const struct stat_id *object);
+/* Removes e from the queue and frees it. */
+void pending_remove(struct pending *p, struct entry *e);
+struct entry *pending_first(const struct pending *p);
+size_t pending_count(const struct pending *p);
+/* The last entry of the node that is of any of the types (bit 1 << type) and not in flight; NULL. */
+struct entry *pending_unsent(const struct pending *p, const struct id *node, unsigned types);
+/* Visits locals whose content is being changed; false at the end. Start with *pos = 0. */
+bool pending_next_local(const struct pending *p, size_t *pos, struct local **ret_local);
+
+/* Our node became one of the server's: entries and locals follow. */
+int pending_alias(struct pending *p, const struct id *from, const struct id *to);
+
+/*
+ * Where the node lies now: parent and name (ret_name: caller frees), from its local or S. -ENOENT: nowhere.
+ */
+int pending_locate(struct pending *p, const struct id *node, struct id *ret_parent, char **ret_name);
+/* Path of a directory node relative to the root ("" = root), appended to out. -ENOENT, -ELOOP. */
+int pending_dir_path(struct pending *p, const struct id *dir, struct buf *out);
+
+void entry_free(struct entry *e);
+
+#endif

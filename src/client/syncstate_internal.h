@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Shared by the files behind syncstate.h, by nobody else: connections, statements, columns. */
+#ifndef SYNCFS_CLIENT_SYNCSTATE_INTERNAL_H
+#define SYNCFS_CLIENT_SYNCSTATE_INTERNAL_H
+
+#include "syncstate.h"
+
+#include <sqlite3.h>
+
+#include <syncfs/mutex.h>
+
+enum statement {
+	Q_BASE_GET,
+	Q_NAMES_GET,
+	Q_BY_OBJECT,
+	Q_BY_NAME,
+	Q_PARENT,
+	Q_CHILDREN,
+	Q_COUNT,
+	Q_REMOTE_GET,
+	Q_REMOTE_NAME,
+	Q_REMOTES,
+	Q_REMOTE_COUNT,
+	Q_META_GET,
+	Q_DEAD_COUNT,
+	Q_INTENTS,
+	Q_READS, /* those above exist on both connections */
+	Q_BASE_PUT = Q_READS,
+	Q_BASE_DELETE,
+	Q_NAMES_DELETE,
+	Q_NAME_PUT,
+	Q_REMOTE_PUT,
+	Q_REMOTE_DELETE,
+	Q_REMOTE_NAMES_DELETE,
+	Q_REMOTE_NAME_PUT,
+	Q_META_PUT,
+	Q_INTENT_PUT,
+	Q_INTENTS_CLEAR,
+	Q_DEAD_PUT,
+	Q_COUNT_ALL,
+};
+
+struct connection {
+	struct mutex lock; /* writer: held from begin to commit; reader: for one call */
+	sqlite3 *db;
+	sqlite3_stmt *st[Q_COUNT_ALL];
+};
+
+struct syncstate {
+	struct connection w, r;
+	bool durable; /* how the writer commits now: synchronous=FULL */
+};
+
+int sql_error(struct connection *c, const char *what);
+void sql_bind_id(sqlite3_stmt *st, int at, const struct id *id);
+void sql_bind_bytes(sqlite3_stmt *st, int at, const char *s); /* NULL: null; borrowed until the step */
+void sql_bind_u64(sqlite3_stmt *st, int at, uint64_t v);
+struct id sql_column_id(sqlite3_stmt *st, int at); /* ID_NONE unless 16 bytes */
+int sql_run(struct connection *c, enum statement q); /* a statement without rows, reset afterwards */
+int sql_row(struct connection *c, enum statement q); /* 1 a row, 0 none, -errno; the caller resets */
+int sql_get_id(struct connection *c, enum statement q, struct id *ret_node); /* first column; -ENOENT */
+int64_t sql_get_count(struct connection *c, enum statement q);
+
+#endif

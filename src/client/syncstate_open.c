@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Opening the state database, its transactions, and what is neither S nor R: cursor, meta, intents, dead letters.
+ * Two connections: one writes and is held by a transaction, one reads what has been committed, at any time.
+ */
+#include "syncstate_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <syncfs/buf.h>
+#include <syncfs/log.h>
+
+static const char schema[] =
+	"CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;"
+	"CREATE TABLE IF NOT EXISTS node(id BLOB PRIMARY KEY, kind INT, c INT, a INT, seq INT, size INT, hash BLOB, target BLOB,"
+	" mode INT, mtime INT, xattr BLOB, dev INT, ino INT, btime INT, dmtime INT, dctime INT, dsize INT, dmode INT, dnlink INT)"
+	" WITHOUT ROWID;"
+	"CREATE INDEX IF NOT EXISTS node_ino ON node(ino);"
+	"CREATE TABLE IF NOT EXISTS name(parent BLOB, name BLOB, node BLOB, l INT, PRIMARY KEY(parent, name)) WITHOUT ROWID;"
+	"CREATE INDEX IF NOT EXISTS name_node ON name(node);"
+	"CREATE TABLE IF NOT EXISTS remote(id BLOB PRIMARY KEY, seq INT, state BLOB) WITHOUT ROWID;"
+	"CREATE INDEX IF NOT EXISTS remote_seq ON remote(seq);"
+	"CREATE TABLE IF NOT EXISTS remote_name(parent BLOB, name BLOB, node BLOB, PRIMARY KEY(parent, name, node)) WITHOUT ROWID;"
+	"CREATE INDEX IF NOT EXISTS remote_name_node ON remote_name(node);"
+	"CREATE TABLE IF NOT EXISTS intent(stage TEXT PRIMARY KEY, node BLOB, ino INT, btime INT);"
+	"CREATE TABLE IF NOT EXISTS dead(opno INT, what TEXT, why TEXT);";
+
+static const char *const statements[Q_COUNT_ALL] = {
+	[Q_BASE_GET] = "SELECT kind,c,a,seq,size,hash,target,mode,mtime,xattr,dev,ino,btime,dmtime,dctime,dsize,dmode,dnlink"
+		       " FROM node WHERE id=?1",
+	[Q_NAMES_GET] = "SELECT parent,name,l FROM name WHERE node=?1",
+	[Q_BY_OBJECT] = "SELECT id FROM node WHERE ino=?1 AND btime=?2 AND dev=?3",
+	[Q_BY_NAME] = "SELECT node FROM name WHERE parent=?1 AND name=?2",
+	[Q_PARENT] = "SELECT parent,name FROM name WHERE node=?1 LIMIT 1",
+	[Q_CHILDREN] = "SELECT n.name,n.node,k.kind,k.mode,k.mtime,k.dev,k.ino,k.btime,k.dmtime,k.dctime,k.dsize,k.dmode,k.dnlink"
+		       " FROM name n JOIN node k ON k.id=n.node WHERE n.parent=?1",
+	[Q_COUNT] = "SELECT count(*) FROM node",
+	[Q_REMOTE_GET] = "SELECT state FROM remote WHERE id=?1",
+	[Q_REMOTE_NAME] = "SELECT node FROM remote_name WHERE parent=?1 AND name=?2",
+	[Q_REMOTES] = "SELECT state FROM remote WHERE seq>?1 ORDER BY seq LIMIT ?2",
+	[Q_REMOTE_COUNT] = "SELECT count(*) FROM remote",
+	[Q_META_GET] = "SELECT value FROM meta WHERE key=?1",
+	[Q_DEAD_COUNT] = "SELECT count(*) FROM dead",
+	[Q_INTENTS] = "SELECT stage,node,ino,btime FROM intent",
+	[Q_BASE_PUT] = "INSERT OR REPLACE INTO node(kind,c,a,seq,size,hash,target,mode,mtime,xattr,dev,ino,btime,dmtime,dctime,dsize,"
+		       "dmode,dnlink,id) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19)",
+	[Q_BASE_DELETE] = "DELETE FROM node WHERE id=?1",
+	[Q_NAMES_DELETE] = "DELETE FROM name WHERE node=?1",
+	[Q_NAME_PUT] = "INSERT OR REPLACE INTO name(parent,name,node,l) VALUES(?1,?2,?3,?4)",
+	[Q_REMOTE_PUT] = "INSERT OR REPLACE INTO remote(id,seq,state) VALUES(?1,?2,?3)",
+	[Q_REMOTE_DELETE] = "DELETE FROM remote WHERE id=?1",
+	[Q_REMOTE_NAMES_DELETE] = "DELETE FROM remote_name WHERE node=?1",
+	[Q_REMOTE_NAME_PUT] = "INSERT OR REPLACE INTO remote_name(parent,name,node) VALUES(?1,?2,?3)",
+	[Q_META_PUT] = "INSERT OR REPLACE INTO meta(key,value) VALUES(?1,?2)",
+	[Q_INTENT_PUT] = "INSERT OR REPLACE INTO intent(stage,node,ino,btime) VALUES(?1,?2,?3,?4)",
+	[Q_INTENTS_CLEAR] = "DELETE FROM intent",
+	[Q_DEAD_PUT] = "INSERT INTO dead(opno,what,why) VALUES(?1,?2,?3)",
+};
+
+
+/* ---- transactions ---- */
+
+static int exec(struct connection *c, const char *sql)
+{
+	return sqlite3_exec(c->db, sql, NULL, NULL, NULL) == SQLITE_OK ? 0 : sql_error(c, sql);
+}
+
+int syncstate_begin(struct syncstate *s, bool durable)
+{
+	int r = 0;
+
+	mutex_lock(&s->w.lock);
+	if (durable != s->durable)
+		r = exec(&s->w, durable ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL");
+	if (!r) {
+		s->durable = durable;
+		r = exec(&s->w, "BEGIN IMMEDIATE");
+	}
+	if (r)
+		mutex_unlock(&s->w.lock);
+	return r;
+}
+
+int syncstate_commit(struct syncstate *s)
+{
+	int r = exec(&s->w, "COMMIT");
+
+	if (r && !sqlite3_get_autocommit(s->w.db))
+		exec(&s->w, "ROLLBACK");
+	mutex_unlock(&s->w.lock);
+	return r;
+}
+
+void syncstate_rollback(struct syncstate *s)
+{
+	exec(&s->w, "ROLLBACK");
+	mutex_unlock(&s->w.lock);
+}
+
+/* ---- cursor, meta ---- */
+
+int syncstate_meta_put(struct syncstate *s, const char *key, const void *value, size_t len)
+{
+	sqlite3_stmt *st = s->w.st[Q_META_PUT];
+
+	sqlite3_bind_text(st, 1, key, -1, SQLITE_STATIC);
+	sqlite3_bind_blob(st, 2, value, (int)len, SQLITE_STATIC);
+	return sql_run(&s->w, Q_META_PUT);
+}
+
+int syncstate_peek_meta(struct syncstate *s, const char *key, void *ret_value, size_t cap, size_t *ret_len)
+{
+	sqlite3_stmt *st = s->r.st[Q_META_GET];
+	int r;
+
+	MUTEX_GUARD(&s->r.lock);
+	sqlite3_bind_text(st, 1, key, -1, SQLITE_STATIC);
+	r = sql_row(&s->r, Q_META_GET);
+	if (r > 0) {
+		size_t len = (size_t)sqlite3_column_bytes(st, 0);
+
+		r = len > cap ? -EMSGSIZE : 0;
+		if (!r) {
+			if (len)
+				memcpy(ret_value, sqlite3_column_blob(st, 0), len);
+			*ret_len = len;
+		}
+	} else if (r == 0) {
+		r = -ENOENT;
+	}
+	sqlite3_reset(st);
+	return r;
+}
+
+int syncstate_cursor_put(struct syncstate *s, const struct cursor *c)
+{
+	char text[CURSOR_TEXT_BYTES];
+
+	cursor_to_text(c, text);
+	return syncstate_meta_put(s, "cursor", text, strlen(text));
+}
+
+int syncstate_peek_cursor(struct syncstate *s, struct cursor *ret_cursor)
+{
+	char text[CURSOR_TEXT_BYTES];
+	size_t len;
+	int r = syncstate_peek_meta(s, "cursor", text, sizeof(text), &len);
+
+	return r ? r : cursor_from_text(text, len, ret_cursor);
+}
+
+int syncstate_forget_all(struct syncstate *s)
+{
+	return exec(&s->w, "DELETE FROM node; DELETE FROM name; DELETE FROM remote; DELETE FROM remote_name;"
+			   "DELETE FROM intent; DELETE FROM meta WHERE key='cursor'");
+}
+
+/* ---- intents, dead letters ---- */
+
+int syncstate_intent_put(struct syncstate *s, const struct apply_intent *i)
+{
+	sqlite3_stmt *st = s->w.st[Q_INTENT_PUT];
+
+	sqlite3_bind_text(st, 1, i->stage_name, -1, SQLITE_STATIC);
+	sql_bind_id(st, 2, &i->node);
+	sql_bind_u64(st, 3, i->staged.ino);
+	sqlite3_bind_int64(st, 4, i->staged.btime_ns);
+	return sql_run(&s->w, Q_INTENT_PUT);
+}
+
+int syncstate_intents_clear(struct syncstate *s)
+{
+	return sql_run(&s->w, Q_INTENTS_CLEAR);
+}
+
+int syncstate_intents(struct syncstate *s, int (*fn)(void *arg, const struct apply_intent *i), void *arg)
+{
+	sqlite3_stmt *st = s->r.st[Q_INTENTS];
+	int r;
+
+	MUTEX_GUARD(&s->r.lock);
+	while ((r = sql_row(&s->r, Q_INTENTS)) > 0) {
+		struct apply_intent i = { .node = sql_column_id(st, 1) };
+
+		snprintf(i.stage_name, sizeof(i.stage_name), "%s", (const char *)sqlite3_column_text(st, 0));
+		i.staged.ino = (uint64_t)sqlite3_column_int64(st, 2);
+		i.staged.btime_ns = sqlite3_column_int64(st, 3);
+		r = fn(arg, &i);
+		if (r)
+			break;
+	}
+	sqlite3_reset(st);
+	return r;
+}
+
+int syncstate_dead_letter_put(struct syncstate *s, uint64_t opno, const char *what, const char *why)
+{
+	sqlite3_stmt *st = s->w.st[Q_DEAD_PUT];
+
+	sql_bind_u64(st, 1, opno);
+	sqlite3_bind_text(st, 2, what, -1, SQLITE_STATIC);
+	sqlite3_bind_text(st, 3, why, -1, SQLITE_STATIC);
+	return sql_run(&s->w, Q_DEAD_PUT);
+}
+
+int64_t syncstate_peek_dead_letters(struct syncstate *s)
+{
+	MUTEX_GUARD(&s->r.lock);
+
+	return sql_get_count(&s->r, Q_DEAD_COUNT);
+}
+
+/* ---- opening ---- */
+
+static int prepare(struct connection *c, enum statement count)
+{
+	for (int q = 0; q < (int)count; q++) {
+		if (sqlite3_prepare_v3(c->db, statements[q], -1, SQLITE_PREPARE_PERSISTENT, &c->st[q], NULL) != SQLITE_OK)
+			return sql_error(c, statements[q]);
+	}
+	return 0;
+}
+
+static int open_connection(struct connection *c, const char *path)
+{
+	if (sqlite3_open_v2(path, &c->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK)
+		return c->db ? sql_error(c, path) : -ENOMEM;
+	sqlite3_extended_result_codes(c->db, 1);
+	sqlite3_busy_timeout(c->db, 10000);
+	/* NORMAL: a power loss may take the last commits, which leaves an older S (sync-model 2.2 says why that is safe). */
+	return exec(c, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-2048; PRAGMA mmap_size=0;"
+		       "PRAGMA wal_autocheckpoint=4000");
+}
+
+static void close_connection(struct connection *c)
+{
+	for (int q = 0; q < Q_COUNT_ALL; q++)
+		sqlite3_finalize(c->st[q]);
+	sqlite3_close(c->db);
+	memset(c->st, 0, sizeof(c->st));
+	c->db = NULL;
+}
+
+static int open_both(struct syncstate *s, const char *path)
+{
+	int r = open_connection(&s->w, path);
+
+	if (!r)
+		r = exec(&s->w, schema);
+	if (!r)
+		r = prepare(&s->w, Q_COUNT_ALL);
+	if (!r)
+		r = open_connection(&s->r, path);
+	if (!r)
+		r = prepare(&s->r, Q_READS);
+	return r;
+}
+
+static int move_aside(const char *path)
+{
+	cleanup_buf struct buf to = BUF_INIT, wal = BUF_INIT;
+	const char *name;
+
+	buf_printf(&to, "%s.damaged", path);
+	buf_printf(&wal, "%s-wal", path);
+	name = buf_cstr(&to);
+	if (!name || !buf_cstr(&wal))
+		return -ENOMEM;
+	log_error("state database %s is damaged: kept as %s, and what is here and at the server is compared by content", path, name);
+	unlink(buf_cstr(&wal));
+	return rename(path, name) < 0 ? -errno : 0;
+}
+
+int syncstate_open(const char *path, struct syncstate **ret_state, bool *ret_is_new)
+{
+	struct syncstate *s = calloc(1, sizeof(*s));
+	int r;
+
+	if (!s)
+		return -ENOMEM;
+	mutex_init(&s->w.lock, RANK_SYNCSTATE, "syncstate writer");
+	mutex_init(&s->r.lock, RANK_SYNCSTATE + 1, "syncstate reader");
+	*ret_is_new = access(path, F_OK) < 0;
+	r = open_both(s, path);
+	if (r == -EBADMSG) {
+		close_connection(&s->r);
+		close_connection(&s->w);
+		*ret_is_new = true;
+		r = move_aside(path);
+		if (!r)
+			r = open_both(s, path);
+	}
+	if (r)
+		syncstate_close(s);
+	else
+		*ret_state = s;
+	return r;
+}
+
+void syncstate_close(struct syncstate *s)
+{
+	if (!s)
+		return;
+	close_connection(&s->r);
+	close_connection(&s->w);
+	mutex_fini(&s->r.lock);
+	mutex_fini(&s->w.lock);
+	free(s);
+}
