@@ -316,14 +316,15 @@ int attr_apply(int fd, uint32_t mode, int64_t mtime_ns, const struct blob *xattr
 {
 	struct stat st;
 	uint32_t now, want;
-	int r = xattr ? check_packed(xattr) : 0;
+	int r;
 
-	if (r < 0)
-		return r;
 	if (fstat(fd, &st) < 0)
 		return -errno;
 	if (S_ISLNK(st.st_mode))
 		return set_mtime(fd, mtime_ns);
+	r = xattr ? check_packed(xattr) : 0;
+	if (r < 0)
+		return r;
 	now = st.st_mode & 07777;
 	want = (now & 07000) | (mode & 0777);
 	r = xattr ? write_xattr(fd, xattr) : 0;

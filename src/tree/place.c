@@ -458,7 +458,7 @@ int place_attr(const struct tree *t, int dirfd, const char *name, const struct s
 	fd = attr_open(dirfd, name, &now);
 	if (fd < 0)
 		return fd == -ENOENT ? -ESTALE : fd;
-	r = attr_apply(fd, mode, mtime_ns, S_ISLNK(now.mode) ? NULL : xattr);
+	r = attr_apply(fd, mode, mtime_ns, xattr);
 	if (r < 0)
 		return r;
 	return ret_now ? tree_stat(fd, "", ret_now) : 0;

@@ -54,19 +54,23 @@ int stage_symlink(const struct tree *t, const char *target, char *name)
 	return symlinkat(target, t->stage_fd, name) < 0 ? -errno : 0;
 }
 
+/* Nobody else reaches staging, so one open tells all; what cannot be opened (links, modes) is opened as
+ * O_PATH. */
+static int open_staged(const struct tree *t, const char *name)
+{
+	int fd = openat(t->stage_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+
+	if (fd < 0)
+		fd = openat(t->stage_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
 int stage_set_attr(
 	const struct tree *t, const char *name, uint32_t mode, int64_t mtime_ns, const struct blob *xattr)
 {
-	cleanup_fd int fd = -1;
-	struct stat_id is;
-	int r = tree_stat(t->stage_fd, name, &is);
+	cleanup_fd int fd = open_staged(t, name);
 
-	if (r < 0)
-		return r;
-	fd = attr_open(t->stage_fd, name, &is);
-	if (fd < 0)
-		return fd;
-	return attr_apply(fd, mode, mtime_ns, S_ISLNK(is.mode) ? NULL : xattr);
+	return fd < 0 ? fd : attr_apply(fd, mode, mtime_ns, xattr);
 }
 
 /* ---- owners ---- */

@@ -236,7 +236,9 @@ static void test_rmdir(void **state)
 	assert_int_equal(mkdirat(tree.root_fd, "d", 0755), 0);
 	old = fixture_stat(tree.root_fd, "d");
 	fixture_write(tree.root_fd, "d/child", "c");
+	before_rename = user_makes;
 	assert_int_equal(place_rmdir(&tree, tree.root_fd, "d", &old), -ENOTEMPTY);
+	assert_non_null(before_rename); /* it did not even vanish for a moment */
 	fixture_expect(tree.root_fd, "d/child", "c");
 	assert_int_equal(unlinkat(tree.root_fd, "d/child", 0), 0);
 	before_rename = user_fills;
