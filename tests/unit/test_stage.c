@@ -62,14 +62,14 @@ static void test_set_attr(void **state)
 	assert_int_equal(got.len, two.len);
 	assert_memory_equal(got.data, two.data, two.len);
 	free(got.data);
-	assert_int_equal(stage_set_attr(&tree, name, 0, 7, &one), 0);
+	assert_int_equal(stage_set_attr(&tree, name, 0604, 7, &one), 0);
 	assert_int_equal(tree_read_xattr(fd, &got), 0);
 	assert_int_equal(got.len, one.len);
 	assert_memory_equal(got.data, one.data, one.len);
 	free(got.data);
-	assert_int_equal(stage_set_attr(&tree, name, 0, 7, NULL), 0);
+	assert_int_equal(stage_set_attr(&tree, name, 0604, 7, NULL), 0);
 	assert_int_equal(fgetxattr(fd, "user.b", NULL, 0), 2);
-	assert_int_equal(stage_set_attr(&tree, name, 0, 7, &none), 0);
+	assert_int_equal(stage_set_attr(&tree, name, 0604, 7, &none), 0);
 	assert_int_equal(fgetxattr(fd, "user.b", NULL, 0), -1);
 	(void)close(fd);
 	assert_int_equal(stage_symlink(&tree, "nowhere", name), 0);
