@@ -249,11 +249,12 @@ static int open_own_dir(const struct tree *t, int dirfd, const char *name, bool 
 /* Asked of the file system itself: vfat, NFS and old FUSE ones say EINVAL only when it comes to it. */
 static int probe_exchange(int stage_fd, bool *ret_has)
 {
-	char a[STAGE_NAME_BYTES], b[STAGE_NAME_BYTES];
+	struct id ids[2] = {id_new(), id_new()};
+	char a[ID_HEX_BYTES], b[ID_HEX_BYTES];
 	int r = 0;
 
-	stage_name(a);
-	stage_name(b);
+	id_to_hex(&ids[0], a);
+	id_to_hex(&ids[1], b);
 	if (mkdirat(stage_fd, a, 0700) < 0)
 		return -errno;
 	if (mkdirat(stage_fd, b, 0700) < 0)
