@@ -190,23 +190,25 @@ BAD_PATHS = ["", "/", "/etc/passwd", "../x", "a/../../x", "a/..", "..", ".", "./
              ".syncfs", ".syncfs/x", "x" * 256, "a/" * 520 + "x", "\ud800"]
 
 
-@pytest.mark.parametrize("path", BAD_PATHS, ids=lambda p: repr(p[:20]))
 @pytest.mark.parametrize("action", ["upload", "delete", "mkdir", "rename from", "rename to"])
-def test_bad_path(world, path, action):
+def test_bad_paths(world, action):
     server = world.server()
     server.upload("kept", "x")
     write(world.join("outside"), "untouched")
     before, seq = tree(server.root), server.seq()
-    message = {"action": action.split()[0], "file_path": path, "file_content": "bad"}
-    if action == "rename from":
-        message.update(new_path="new")
-    elif action == "rename to":
-        message.update(file_path="kept", new_path=path)
-    reply = server.sync(message)
-    assert reply.status == 400, reply
-    assert reply.json()["error"]
+    accepted = []
+    for path in BAD_PATHS:
+        message = {"action": action.split()[0], "file_path": path, "file_content": "bad"}
+        if action == "rename from":
+            message.update(new_path="new")
+        elif action == "rename to":
+            message.update(file_path="kept", new_path=path)
+        reply = server.sync(message)
+        if reply.status != 400 or not reply.json()["error"]:
+            accepted.append((path[:40], reply))
+    assert not accepted
     assert tree(server.root) == before and server.seq() == seq
-    assert sorted(n for n in os.listdir(world.path) if n in ("outside", "x")) == ["outside"]
+    assert sorted(n for n in os.listdir(world.path) if n in ("outside", "x", "new")) == ["outside"]
 
 
 MALFORMED = {
@@ -229,14 +231,16 @@ MALFORMED = {
 }
 
 
-@pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED.keys())
-def test_malformed_simple_request(world, body):
+def test_malformed_simple_requests(world):
     server = world.server()
     server.upload("kept", "x")
     before, seq = tree(server.root), server.seq()
-    reply = server.sync(body)
-    assert reply.status == 400, reply
-    assert set(reply.json()) >= {"error"}
+    accepted = []
+    for name, body in MALFORMED.items():
+        reply = server.sync(body)
+        if reply.status != 400 or "error" not in reply.json():
+            accepted.append((name, reply))
+    assert not accepted
     assert tree(server.root) == before and server.seq() == seq
 
 
@@ -251,28 +255,39 @@ def test_fixed_error_texts(world):
 BATCH = "application/vnd.syncfs.batch"
 
 
-@pytest.mark.parametrize("body", [
+MALFORMED_BATCHES = [
     b"", b"\0\0\0", b"\xff\xff\xff\xff{}", b"\0\0\0\x02{}", b"\0\0\0\x05{}", b"\0\0\0\x04null", b"\0\0\0\x02[]",
-    b"\0\0\0\x0c" + b'{"ops":"no"}', os.urandom(100)], ids=range(9))
-def test_malformed_batch(world, body):
+    b"\0\0\0\x0c" + b'{"ops":"no"}', bytes(range(100))]
+
+
+def test_malformed_batches(world):
     server = world.server()
     seq = server.seq()
-    reply = server.request("POST", "/sync", body, {"Content-Type": BATCH})
-    assert 400 <= reply.status < 500, reply
+    accepted = []
+    for body in MALFORMED_BATCHES:
+        reply = server.request("POST", "/sync", body, {"Content-Type": BATCH})
+        if not 400 <= reply.status < 500:
+            accepted.append((body, reply))
+    assert not accepted
     assert server.seq() == seq
 
 
-@pytest.mark.parametrize("method,path,status", [
+BAD_REQUESTS = [
     ("GET", "/nothing", 404), ("GET", "/", 404), ("PUT", "/sync", 405), ("DELETE", "/poll", 405), ("POST", "/poll", 405),
     ("GET", "/poll?cursor=nonsense", 400), ("GET", "/poll?cursor=&wait=1", 400), ("GET", "/poll?cursor=0.0.0&wait=soon", 400),
     ("GET", "/files/none", 404), ("GET", "/files/../x", 400), ("GET", "/files/%2e%2e/x", 400), ("GET", "/files/.syncfs/x", 400),
     ("GET", "/files/a%00b", 400), ("PUT", "/files/", 400), ("GET", "/files/%zz", 400), ("POST", "/chunks/missing", 400),
-    ("POST", "/chunks/get", 400), ("GET", "/session?client=xyz", 400), ("GET", "/tree?cursor=xyz", 400)])
-def test_bad_request_line(world, method, path, status):
+    ("POST", "/chunks/get", 400), ("GET", "/session?client=xyz", 400), ("GET", "/tree?cursor=xyz", 400)]
+
+
+def test_bad_request_lines(world):
     server = world.server()
-    reply = server.request(method, path, b"nonsense" if method in ("POST", "PUT") else None)
-    assert reply.status in ((status, 415, 404) if status == 400 else (status,)), reply
-    assert reply.json()["error"]
+    wrong = []
+    for method, path, status in BAD_REQUESTS:
+        reply = server.request(method, path, b"nonsense" if method in ("POST", "PUT") else None)
+        if reply.status not in ((status, 415, 404) if status == 400 else (status,)) or not reply.json()["error"]:
+            wrong.append((method, path, status, reply))
+    assert not wrong
 
 
 def test_the_cursor_of_another_tree(world):
@@ -293,13 +308,15 @@ RAW = {
 }
 
 
-@pytest.mark.parametrize("name", RAW)
-def test_raw_bytes(world, name):
+def test_raw_bytes(world):
     server = world.server()
-    data, statuses = RAW[name]
-    answer = raw(server.port, data, 5)
-    assert answer == b"" or int(answer.split(b" ")[1]) in statuses, answer[:200]
-    assert server.request("GET", "/healthz", token="").status == 200, "goes on serving"
+    wrong = []
+    for name, (data, statuses) in RAW.items():
+        answer = raw(server.port, data, 5)
+        if answer and int(answer.split(b" ")[1]) not in statuses:
+            wrong.append((name, answer[:200]))
+        assert server.request("GET", "/healthz", token="").status == 200, "goes on serving"
+    assert not wrong
 
 
 def test_token_is_checked_before_the_body(world):
