@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The kernel's side of capture: names the nodes of an intent, journals it before and its outcome after the change, queues the
+ * operation. Called by fs_*; never waits for the network, never reads or writes user data.
+ */
+#include "capture_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include <syncfs/clock.h>
+#include <syncfs/io.h>
+#include <syncfs/log.h>
+
+#define ABSORBS_ATTR (1u << OP_CREATE | 1u << OP_WRITE | 1u << OP_SETATTR)
+
+void capture_wake_locked(struct capture *c)
+{
+	c->wakeups++;
+	cond_broadcast(&c->work);
+}
+
+static char *copy_string(const char *s, int *error)
+{
+	char *copy = s ? strdup(s) : NULL;
+
+	if (s && !copy)
+		*error = -ENOMEM;
+	return copy;
+}
+
+int capture_enqueue_locked(struct capture *c, const struct record *r, const struct stat_id *object)
+{
+	struct entry *e = calloc(1, sizeof(*e));
+	int error = 0;
+
+	if (!e)
+		return -ENOMEM;
+	e->lsn = r->lsn;
+	e->type = r->op;
+	e->kind = r->kind;
+	e->node = r->node;
+	e->other = r->other;
+	e->parent = r->parent;
+	e->new_parent = r->new_parent;
+	e->name = copy_string(r->name, &error);
+	e->new_name = copy_string(r->new_name, &error);
+	e->target = copy_string(r->target, &error);
+	if (error) {
+		entry_free(e);
+		return error;
+	}
+	error = pending_enqueue(c->pending, e, object);
+	if (error)
+		return error;
+	if (r->lsn > c->last_lsn)
+		c->last_lsn = r->lsn;
+	capture_wake_locked(c);
+	return 0;
+}
+
+int capture_fact_locked(struct capture *c, struct record *r, const struct stat_id *object)
+{
+	struct record done = { .type = RECORD_DONE, .ok = true };
+	int error;
+
+	r->type = RECORD_INTENT;
+	r->dev = object->dev;
+	r->ino = object->ino;
+	r->btime_ns = object->btime_ns;
+	error = journal_append(c->journal, r);
+	if (error)
+		return error;
+	done.intent_lsn = r->lsn;
+	done.dev = object->dev;
+	done.ino = object->ino;
+	done.btime_ns = object->btime_ns;
+	error = journal_append(c->journal, &done);
+	return error ? error : capture_enqueue_locked(c, r, object);
+}
+
+/* The object is not known yet: the scan finds out what happened to it. */
+static void want_scan_locked(struct capture *c)
+{
+	c->scan_wanted = true;
+	capture_wake_locked(c);
+}
+
+/* 0 known, 1 unknown (left to the scan), -errno. An object of inode 0 stands for none. */
+static int resolve(struct capture *c, const struct stat_id *object, struct id *ret_node)
+{
+	int r;
+
+	*ret_node = ID_NONE;
+	if (!object->ino)
+		return 0;
+	if (stat_id_same_object(object, &c->root)) {
+		*ret_node = ID_ROOT;
+		return 0;
+	}
+	r = pending_resolve(c->pending, object, ret_node);
+	return r == -ENOENT ? 1 : r;
+}
+
+static int resolve_intent(struct capture *c, struct intent *i)
+{
+	int r = resolve(c, &i->parent, &i->parent_node);
+
+	if (r == 0)
+		r = resolve(c, &i->new_parent, &i->new_parent_node);
+	if (r == 0)
+		r = resolve(c, &i->object, &i->node);
+	if (r == 0 && resolve(c, &i->other, &i->other_node) < 0)
+		r = -EIO;
+	return r;
+}
+
+static bool is_reserved(const struct capture *c, const struct stat_id *parent, const char *name)
+{
+	return name && strcmp(name, RESERVED_NAME) == 0 && stat_id_same_object(parent, &c->root);
+}
+
+static struct record record_of(const struct intent *i)
+{
+	return (struct record){
+		.type = RECORD_INTENT,
+		.op = i->type,
+		.kind = i->kind,
+		.node = i->node,
+		.other = i->other_node,
+		.parent = i->parent_node,
+		.new_parent = i->new_parent_node,
+		/* borrowed: never freed through this record */
+		.name = (char *)(uintptr_t)i->name,
+		.new_name = (char *)(uintptr_t)i->new_name,
+		.target = (char *)(uintptr_t)i->target,
+		.dev = i->object.dev,
+		.ino = i->object.ino,
+		.btime_ns = i->object.btime_ns,
+	};
+}
+
+/* 0: go on; the intent is recorded unless it is somebody else's matter. */
+static int begin_locked(struct capture *c, struct intent *i)
+{
+	struct record rec;
+	int r;
+
+	if (i->type != OP_CREATE && i->object.mode) {
+		i->kind = tree_kind(i->object.mode);
+		if (!i->kind)
+			return 0; /* local only */
+	} else if (i->type == OP_CREATE && !i->kind) {
+		return 0;
+	}
+	r = resolve_intent(c, i);
+	if (r > 0) {
+		want_scan_locked(c);
+		return 0;
+	}
+	if (r < 0)
+		return r;
+	if (i->type == OP_CREATE)
+		i->node = id_new();
+	if (i->type == OP_SETATTR && (id_equal(&i->node, &ID_ROOT) || pending_unsent(c->pending, &i->node, ABSORBS_ATTR))) {
+		i->recorded = !id_equal(&i->node, &ID_ROOT); /* lsn 0: decided at the end */
+		return 0;
+	}
+	rec = record_of(i);
+	r = journal_append(c->journal, &rec);
+	if (r)
+		return r;
+	i->lsn = rec.lsn;
+	i->recorded = true;
+	return 0;
+}
+
+int capture_begin(struct capture *c, struct intent *i)
+{
+	int r;
+
+	if (is_reserved(c, &i->parent, i->name) || is_reserved(c, &i->new_parent, i->new_name))
+		return -EPERM;
+	rwlock_read(c->tree_lock);
+	mutex_lock(&c->lock);
+	r = begin_locked(c, i);
+	mutex_unlock(&c->lock);
+	if (r)
+		rwlock_unlock(c->tree_lock);
+	else
+		i->locked = true;
+	return r;
+}
+
+static int end_locked(struct capture *c, struct intent *i, int error, const struct stat_id *object)
+{
+	struct record rec = record_of(i);
+	struct record done = { .type = RECORD_DONE, .intent_lsn = i->lsn, .ok = !error };
+	int r;
+
+	if (!i->lsn) {
+		/* An attribute change that an unsent operation was to carry. */
+		if (error || pending_unsent(c->pending, &i->node, ABSORBS_ATTR))
+			return 0;
+		return capture_fact_locked(c, &rec, object);
+	}
+	done.dev = object->dev;
+	done.ino = object->ino;
+	done.btime_ns = object->btime_ns;
+	r = journal_append(c->journal, &done);
+	if (error)
+		return journal_ack(c->journal, &i->lsn, 1);
+	rec.lsn = i->lsn;
+	return r ? r : capture_enqueue_locked(c, &rec, object);
+}
+
+void capture_end(struct capture *c, struct intent *i, int error, const struct stat_id *created)
+{
+	int r = 0;
+
+	if (i->recorded) {
+		mutex_lock(&c->lock);
+		r = end_locked(c, i, error, i->type == OP_CREATE && created ? created : &i->object);
+		if (r)
+			want_scan_locked(c);
+		mutex_unlock(&c->lock);
+	}
+	if (r)
+		log_error("journal: recording what was done: %s; the next scan finds it", err_str(r));
+	if (i->locked)
+		rwlock_unlock(c->tree_lock);
+	i->locked = false;
+}
+
+/* ---- content ---- */
+
+int capture_dirty(struct capture *c, const struct stat_id *object)
+{
+	struct record rec = { .type = RECORD_DIRTY, .dev = object->dev, .ino = object->ino, .btime_ns = object->btime_ns };
+	struct local *l;
+	int r;
+
+	MUTEX_GUARD(&c->lock);
+	r = resolve(c, object, &rec.node);
+	if (r) {
+		if (r > 0)
+			want_scan_locked(c);
+		return r > 0 ? 0 : r;
+	}
+	l = pending_local(c->pending, &rec.node, KIND_FILE, object);
+	if (!l)
+		return -EIO;
+	l->changed_ms = clock_mono_ms();
+	if (l->dirty_lsn)
+		return 0;
+	r = journal_append(c->journal, &rec);
+	if (r)
+		pending_settle(c->pending, l);
+	else
+		l->dirty_lsn = rec.lsn;
+	return r;
+}
+
+static int closed_locked(struct capture *c, const struct stat_id *object, bool synced)
+{
+	struct record rec = { .type = RECORD_CLOSED, .op = OP_WRITE, .kind = KIND_FILE };
+	struct entry *e;
+	struct local *l;
+	int r = resolve(c, object, &rec.node);
+
+	if (r) {
+		if (r > 0)
+			want_scan_locked(c);
+		return r > 0 ? 0 : r;
+	}
+	l = pending_local(c->pending, &rec.node, KIND_FILE, object);
+	if (!l)
+		return -EIO;
+	l->changed_ms = clock_mono_ms();
+	e = pending_unsent(c->pending, &rec.node, 1u << OP_CREATE | 1u << OP_WRITE);
+	if (!e) {
+		rec.dev = object->dev;
+		rec.ino = object->ino;
+		rec.btime_ns = object->btime_ns;
+		r = journal_append(c->journal, &rec);
+		if (!r)
+			r = capture_enqueue_locked(c, &rec, object);
+		if (r)
+			return r;
+		e = pending_unsent(c->pending, &rec.node, 1u << OP_WRITE);
+	}
+	if (!e)
+		return -EIO;
+	if (l->dirty_lsn && e->dirty_lsn)
+		r = journal_ack(c->journal, &l->dirty_lsn, 1);
+	else if (l->dirty_lsn)
+		e->dirty_lsn = l->dirty_lsn;
+	l->dirty_lsn = 0;
+	if (synced)
+		e->synced = true;
+	e->not_before_ms = 0;
+	capture_wake_locked(c);
+	return r;
+}
+
+int capture_closed(struct capture *c, const struct stat_id *object, bool synced)
+{
+	int r;
+
+	mutex_lock(&c->lock);
+	r = closed_locked(c, object, synced);
+	mutex_unlock(&c->lock);
+	if (!r && synced)
+		r = journal_sync(c->journal);
+	return r;
+}
+
+void capture_released(struct capture *c, const struct stat_id *object)
+{
+	struct entry *e;
+	struct id node;
+
+	mutex_lock(&c->lock);
+	if (resolve(c, object, &node) == 0) {
+		e = pending_unsent(c->pending, &node, 1u << OP_CREATE | 1u << OP_WRITE);
+		if (e)
+			e->not_before_ms = 0;
+	}
+	capture_wake_locked(c);
+	mutex_unlock(&c->lock);
+	c->released(c->released_arg);
+}
+
+int capture_sync(struct capture *c)
+{
+	return journal_sync(c->journal);
+}
+
+/* ---- questions ---- */
+
+const char *capture_state(struct capture *c, const struct stat_id *object)
+{
+	struct node_state remote;
+	struct local *l;
+	struct id node;
+
+	MUTEX_GUARD(&c->lock);
+	if (!tree_kind(object->mode) || resolve(c, object, &node) != 0)
+		return "local-only";
+	l = pending_find(c->pending, &node);
+	if (l && (l->dirty_lsn || inode_writers(c->inodes, object)))
+		return "dirty";
+	if (l && l->entries)
+		return pending_unsent(c->pending, &node, ~0u) ? "queued" : "uploading";
+	if (syncstate_peek_remote(c->state, &node, &remote) == 0) {
+		node_state_fini(&remote);
+		return "remote-newer";
+	}
+	return "synced";
+}
+
+int capture_version(struct capture *c, const struct stat_id *object, uint64_t *ret_c, uint64_t *ret_seq)
+{
+	struct base_row row;
+	struct id node;
+	int r;
+
+	mutex_lock(&c->lock);
+	r = resolve(c, object, &node);
+	mutex_unlock(&c->lock);
+	if (r)
+		return r > 0 ? -ENODATA : r;
+	r = syncstate_peek_base(c->state, &node, &row);
+	if (r)
+		return r == -ENOENT ? -ENODATA : r;
+	*ret_c = row.state.c;
+	*ret_seq = row.state.seq;
+	base_row_fini(&row);
+	return 0;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Shared by capture.c (the kernel's side), outbox.c (the server's side) and recover.c (start-up), by nobody else. */
+#ifndef SYNCFS_CLIENT_CAPTURE_INTERNAL_H
+#define SYNCFS_CLIENT_CAPTURE_INTERNAL_H
+
+#include "capture.h"
+
+#include "inode.h"
+#include "journal.h"
+#include "pending.h"
+#include "syncstate.h"
+
+struct map;
+
+struct capture {
+	struct mutex lock; /* rank 25; guards down to the blank line */
+	struct cond work; /* queue, writers or stop changed: the uploader looks again */
+	struct cond settled; /* entries left the queue: waiters look again */
+	struct pending *pending;
+	uint64_t last_lsn; /* of the last thing queued */
+	bool stopping, scan_wanted;
+	uint64_t wakeups; /* grows with every signal of work */
+	struct map *replayed; /* recovery: intents without an outcome, by lsn */
+
+	/* set at open, then read-only */
+	struct journal *journal;
+	struct syncstate *state;
+	const struct tree *tree;
+	struct rwlock *tree_lock;
+	struct inode_table *inodes;
+	struct stat_id root;
+	void (*released)(void *arg); /* a writer has gone or a node is free: the applier may go on */
+	void *released_arg;
+};
+
+void capture_wake_locked(struct capture *c);
+/* Queues an operation whose record is in the journal already. */
+int capture_enqueue_locked(struct capture *c, const struct record *r, const struct stat_id *object);
+/* Appends INTENT and DONE for what is a fact already (found by the scan, an attribute change absorbed too late), and queues it. */
+int capture_fact_locked(struct capture *c, struct record *r, const struct stat_id *object);
+
+#endif

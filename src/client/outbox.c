@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Choosing what goes into a batch, and in what words. Called by the uploader; never reads user data, never
+ * talks to the server.
+ */
+#include "outbox.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include <syncfs/clock.h>
+#include <syncfs/io.h>
+#include <syncfs/limits.h>
+#include <syncfs/log.h>
+
+#include "capture_internal.h"
+
+#define LOOK_AHEAD_MAX 20000 /* entries looked at for one batch, so that a blocked head costs a bounded walk */
+
+static void item_fini(struct item *i)
+{
+	op_fini(&i->op);
+	free(i->dir_path);
+	free(i->name);
+	node_state_fini(&i->remote);
+}
+
+void outbox_fini(struct outbox *o)
+{
+	const void *key;
+	size_t pos = 0, len;
+	void *value;
+
+	for (size_t i = 0; i < o->count; i++)
+		item_fini(&o->items[i]);
+	free(o->items);
+	while (o->alias && map_next(o->alias, &pos, &key, &len, &value))
+		free(value);
+	map_free(o->alias);
+	*o = (struct outbox){ 0 };
+}
+
+/* ---- what waits for what ---- */
+
+struct name_key {
+	struct id parent;
+	char name[NAME_MAX_BYTES + 1];
+};
+
+static size_t make_key(struct name_key *key, const struct id *parent, const char *name)
+{
+	size_t len = strlen(name);
+
+	key->parent = *parent;
+	memcpy(key->name, name, len + 1);
+	return ID_BYTES + len;
+}
+
+static bool touches(const struct map *blocked, const struct entry *e)
+{
+	const struct id *ids[4] = { &e->node, &e->other, &e->parent, &e->new_parent };
+	struct name_key key;
+
+	if (map_count(blocked) == 0)
+		return false;
+	for (int i = 0; i < 4; i++) {
+		if (!id_is_none(ids[i]) && map_get(blocked, ids[i]->b, ID_BYTES))
+			return true;
+	}
+	if (e->name && map_get(blocked, &key, make_key(&key, &e->parent, e->name)))
+		return true;
+	return e->new_name && map_get(blocked, &key, make_key(&key, &e->new_parent, e->new_name));
+}
+
+static int block(struct map *blocked, const struct entry *e)
+{
+	struct name_key key;
+	int r = map_put(blocked, e->node.b, ID_BYTES, blocked);
+
+	if (!r && !id_is_none(&e->other))
+		r = map_put(blocked, e->other.b, ID_BYTES, blocked);
+	if (!r && e->name)
+		r = map_put(blocked, &key, make_key(&key, &e->parent, e->name), blocked);
+	if (!r && e->new_name)
+		r = map_put(blocked, &key, make_key(&key, &e->new_parent, e->new_name), blocked);
+	return r;
+}
+
+static bool same_name(const struct id *a, const char *an, const struct id *b, const char *bn)
+{
+	return an && bn && id_equal(a, b) && strcmp(an, bn) == 0;
+}
+
+bool outbox_depends(const struct item *b, const struct item *a)
+{
+	const struct op *x = &a->op, *y = &b->op;
+	const struct id *touched[4] = { &y->node, &y->other, &y->parent, &y->new_parent };
+
+	for (int i = 0; i < 4; i++) {
+		if (id_is_none(touched[i]))
+			continue;
+		if (id_equal(touched[i], &x->node) || id_equal(touched[i], &x->other))
+			return true;
+	}
+	return same_name(&x->parent, x->name, &y->parent, y->name) ||
+	       same_name(&x->parent, x->name, &y->new_parent, y->new_name) ||
+	       same_name(&x->new_parent, x->new_name, &y->parent, y->name) ||
+	       same_name(&x->new_parent, x->new_name, &y->new_parent, y->new_name);
+}
+
+/* ---- collecting ---- */
+
+/* A file made and removed again before any of it was sent: nobody need ever hear of it. */
+static bool came_and_went(struct capture *c, const struct entry *create)
+{
+	struct local *l = pending_find(c->pending, &create->node);
+	unsigned left;
+	bool removed = false;
+
+	if (create->type != OP_CREATE || create->kind == KIND_DIR || !l || l->names_count)
+		return false;
+	left = l->entries;
+	for (const struct entry *e = create; e && left; e = e->next) {
+		if (id_equal(&e->other, &create->node))
+			return false;
+		if (!id_equal(&e->node, &create->node))
+			continue;
+		left--;
+		if (e->in_flight || e->type == OP_RENAME || e->type == OP_LINK || e->type == OP_EXCHANGE)
+			return false;
+		removed = e->type == OP_UNLINK;
+	}
+	return removed && !left;
+}
+
+static int drop(struct capture *c, struct entry *e)
+{
+	uint64_t lsns[2] = { e->lsn, e->dirty_lsn };
+	int r = journal_ack(c->journal, lsns, e->dirty_lsn ? 2 : 1);
+
+	pending_remove(c->pending, e);
+	cond_broadcast(&c->settled);
+	return r;
+}
+
+/* Drops every entry of create's node; gives the first entry behind them that is none of them. */
+static int drop_all(struct capture *c, struct entry *create, struct entry **ret_next)
+{
+	struct id node = create->node;
+	struct entry *next;
+	int r = 0;
+
+	*ret_next = NULL;
+	for (struct entry *e = create; e && !r; e = next) {
+		next = e->next;
+		if (id_equal(&e->node, &node))
+			r = drop(c, e);
+		else if (!*ret_next)
+			*ret_next = e;
+	}
+	return r;
+}
+
+static char *copy(const char *s, int *error)
+{
+	char *r = s ? strdup(s) : NULL;
+
+	if (s && !r)
+		*error = -ENOMEM;
+	return r;
+}
+
+static int fill_place(struct capture *c, const struct entry *e, struct item *i)
+{
+	cleanup_buf struct buf path = BUF_INIT;
+	struct local *l = pending_find(c->pending, &e->node);
+	struct id parent;
+	int r;
+
+	if (l) {
+		i->object = l->object;
+		i->changed_ms = l->changed_ms;
+	}
+	if (e->type != OP_CREATE && e->type != OP_WRITE && e->type != OP_SETATTR)
+		return 0;
+	r = pending_locate(c->pending, &e->node, &parent, &i->name);
+	if (!r)
+		r = pending_dir_path(c->pending, &parent, &path);
+	if (r == -ENOENT) {
+		free(i->name);
+		i->name = NULL;
+		return 0;
+	}
+	if (!r)
+		i->dir_path = copy(buf_cstr(&path) ? buf_cstr(&path) : "", &r);
+	return r;
+}
+
+static int fill_item(struct capture *c, struct entry *e, struct item *i)
+{
+	int r = 0;
+
+	*i = (struct item){ .entry = e, .lsn = e->lsn, .synced = e->synced };
+	i->op = (struct op){
+		.type = e->type,
+		.kind = e->kind,
+		.node = e->node,
+		.other = e->other,
+		.parent = e->parent,
+		.new_parent = e->new_parent,
+		.name = copy(e->name, &r),
+		.new_name = copy(e->new_name, &r),
+		.target = copy(e->target, &r),
+	};
+	if (!r)
+		r = fill_place(c, e, i);
+	if (r)
+		item_fini(i);
+	else
+		e->in_flight = true;
+	return r;
+}
+
+static int collect_locked(struct capture *c, size_t max, struct map *blocked, struct outbox *o)
+{
+	uint64_t now = clock_mono_ms();
+	struct entry *e = pending_first(c->pending), *next;
+	int r = 0;
+
+	for (size_t looked = 0; e && looked < LOOK_AHEAD_MAX && o->count < max && !r; e = next, looked++) {
+		next = e->next;
+		if (e->in_flight)
+			continue;
+		if (came_and_went(c, e)) {
+			r = drop_all(c, e, &next);
+			continue;
+		}
+		if (e->not_before_ms > now || touches(blocked, e)) {
+			r = block(blocked, e);
+			continue;
+		}
+		r = fill_item(c, e, &o->items[o->count]);
+		if (!r)
+			o->count++;
+	}
+	return r;
+}
+
+int outbox_collect(struct capture *c, size_t max, struct outbox *ret_outbox)
+{
+	struct outbox o = { .items = calloc(max, sizeof(*o.items)), .alias = map_new() };
+	struct map *blocked = map_new();
+	int r = -ENOMEM;
+
+	if (o.items && o.alias && blocked) {
+		mutex_lock(&c->lock);
+		r = collect_locked(c, max, blocked, &o);
+		mutex_unlock(&c->lock);
+	}
+	map_free(blocked);
+	if (r) {
+		outbox_return(c, &o);
+		outbox_fini(&o);
+	} else {
+		*ret_outbox = o;
+	}
+	return r;
+}
+
+void outbox_put_off(struct capture *c, struct item *item, uint64_t delay_ms)
+{
+	MUTEX_GUARD(&c->lock);
+	item->entry->in_flight = false;
+	item->entry->not_before_ms = delay_ms ? clock_mono_ms() + delay_ms : 0;
+	item->entry = NULL;
+}
+
+void outbox_return(struct capture *c, struct outbox *o)
+{
+	MUTEX_GUARD(&c->lock);
+	for (size_t i = 0; i < o->count; i++) {
+		if (o->items[i].entry)
+			o->items[i].entry->in_flight = false;
+		o->items[i].entry = NULL;
+	}
+}
+
+bool outbox_wait(struct capture *c, uint64_t *seen_wakeups, uint64_t deadline_ms)
+{
+	bool go;
+
+	mutex_lock(&c->lock);
+	while (!c->stopping && c->wakeups == *seen_wakeups && cond_wait_until(&c->work, &c->lock, deadline_ms))
+		;
+	*seen_wakeups = c->wakeups;
+	go = !c->stopping;
+	mutex_unlock(&c->lock);
+	return go;
+}
+
+/* ---- numbers and bases ---- */
+
+/* What earlier operations of this batch made, as -opno: c and a by node, l by node and name. */
+struct made {
+	struct map *c, *l;
+};
+
+static void made_put(struct map *m, const void *key, size_t len, uint64_t opno)
+{
+	map_put(m, key, len, (void *)(uintptr_t)opno);
+}
+
+static int64_t made_get(const struct map *m, const void *key, size_t len)
+{
+	return -(int64_t)(uintptr_t)map_get(m, key, len);
+}
+
+struct dentry_key {
+	struct id node;
+	struct name_key name;
+};
+
+static size_t dentry_key(struct dentry_key *key, const struct id *node, const struct id *parent, const char *name)
+{
+	key->node = *node;
+	return ID_BYTES + make_key(&key->name, parent, name);
+}
+
+static int64_t base_c(struct capture *c, const struct made *m, const struct id *node)
+{
+	int64_t base = made_get(m->c, node->b, ID_BYTES);
+	struct base_row row;
+
+	if (base || syncstate_peek_base(c->state, node, &row))
+		return base;
+	base = (int64_t)row.state.c;
+	base_row_fini(&row);
+	return base;
+}
+
+static int64_t base_l(struct capture *c, const struct made *m, const struct id *node, const struct id *parent, const char *name)
+{
+	struct dentry_key key;
+	int64_t base = made_get(m->l, &key, dentry_key(&key, node, parent, name));
+	struct base_row row;
+
+	if (base || syncstate_peek_base(c->state, node, &row))
+		return base;
+	for (size_t i = 0; i < row.state.names_count; i++) {
+		if (same_name(&row.state.names[i].parent, row.state.names[i].name, parent, name))
+			base = (int64_t)row.state.names[i].l;
+	}
+	base_row_fini(&row);
+	return base;
+}
+
+static void set_bases(struct capture *c, const struct made *m, struct op *op)
+{
+	if (op->type == OP_WRITE || op->type == OP_UNLINK)
+		op->base_c = base_c(c, m, &op->node);
+	if (op->type == OP_UNLINK || op->type == OP_RMDIR || op->type == OP_RENAME || op->type == OP_EXCHANGE)
+		op->base_l = base_l(c, m, &op->node, &op->parent, op->name);
+	if (id_is_none(&op->other))
+		return;
+	if (op->type == OP_RENAME)
+		op->other_base_c = base_c(c, m, &op->other);
+	if (op->type == OP_EXCHANGE)
+		op->other_base_l = base_l(c, m, &op->other, &op->new_parent, op->new_name);
+}
+
+static void remember(const struct made *m, const struct op *op)
+{
+	struct dentry_key key;
+
+	if (op->type == OP_CREATE || op->type == OP_WRITE)
+		made_put(m->c, op->node.b, ID_BYTES, op->opno);
+	if (op->type == OP_CREATE || op->type == OP_LINK)
+		made_put(m->l, &key, dentry_key(&key, &op->node, &op->parent, op->name), op->opno);
+	if (op->type == OP_RENAME || op->type == OP_EXCHANGE)
+		made_put(m->l, &key, dentry_key(&key, &op->node, &op->new_parent, op->new_name), op->opno);
+	if (op->type == OP_EXCHANGE)
+		made_put(m->l, &key, dentry_key(&key, &op->other, &op->parent, op->name), op->opno);
+}
+
+static void follow_alias(const struct outbox *o, struct id *id)
+{
+	const struct id *to = map_get(o->alias, id->b, ID_BYTES);
+
+	if (to)
+		*id = *to;
+}
+
+static void compact(struct outbox *o)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < o->count; i++) {
+		if (o->items[i].entry)
+			o->items[n++] = o->items[i];
+		else
+			item_fini(&o->items[i]);
+	}
+	o->count = n;
+}
+
+int outbox_number(struct capture *c, struct outbox *o, uint64_t first_opno)
+{
+	struct made m = { .c = map_new(), .l = map_new() };
+	int r = m.c && m.l ? 0 : -ENOMEM;
+
+	compact(o);
+	for (size_t i = 0; i < o->count && !r; i++) {
+		struct op *op = &o->items[i].op;
+
+		if (o->items[i].adopt)
+			continue;
+		follow_alias(o, &op->node);
+		follow_alias(o, &op->other);
+		follow_alias(o, &op->parent);
+		follow_alias(o, &op->new_parent);
+		op->opno = first_opno++;
+		set_bases(c, &m, op);
+		remember(&m, op);
+	}
+	map_free(m.c);
+	map_free(m.l);
+	return r;
+}

@@ -1,0 +1,455 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The server's results become the agreed state, then the journal and the queue let go. Called by the uploader after
+ * a whole answer. What the server decided otherwise is written as R, so that the applier brings the disk to it.
+ */
+#include "outbox.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include <syncfs/io.h>
+#include <syncfs/log.h>
+
+#include "capture_internal.h"
+
+struct settle {
+	struct capture *c;
+	struct outbox *o;
+};
+
+static struct id aliased(const struct outbox *o, const struct id *id)
+{
+	const struct id *to = map_get(o->alias, id->b, ID_BYTES);
+
+	return to ? *to : *id;
+}
+
+static int note_alias(struct outbox *o, const struct id *from, const struct id *to)
+{
+	struct id *copy;
+
+	if (id_equal(from, to) || map_get(o->alias, from->b, ID_BYTES))
+		return 0;
+	copy = malloc(sizeof(*copy));
+	if (!copy)
+		return -ENOMEM;
+	*copy = *to;
+	return map_put(o->alias, from->b, ID_BYTES, copy);
+}
+
+/* ---- names of a row ---- */
+
+static int name_add(struct node_state *n, const struct id *parent, const char *name, uint64_t l)
+{
+	struct dentry *more;
+	char *copy;
+
+	for (size_t i = 0; i < n->names_count; i++) {
+		if (id_equal(&n->names[i].parent, parent) && strcmp(n->names[i].name, name) == 0) {
+			n->names[i].l = l;
+			return 0;
+		}
+	}
+	more = realloc(n->names, (n->names_count + 1) * sizeof(*more));
+	copy = strdup(name);
+	if (more)
+		n->names = more;
+	if (!more || !copy) {
+		free(copy);
+		return -ENOMEM;
+	}
+	more[n->names_count++] = (struct dentry){ .parent = *parent, .name = copy, .l = l };
+	return 0;
+}
+
+static void name_remove(struct node_state *n, const struct id *parent, const char *name)
+{
+	for (size_t i = 0; i < n->names_count; i++) {
+		if (!id_equal(&n->names[i].parent, parent) || strcmp(n->names[i].name, name) != 0)
+			continue;
+		free(n->names[i].name);
+		n->names[i] = n->names[--n->names_count];
+		return;
+	}
+}
+
+static int put_or_delete(struct syncstate *s, const struct base_row *row)
+{
+	if (row->state.names_count)
+		return syncstate_base_put(s, row);
+	return syncstate_base_delete(s, &row->state.node);
+}
+
+/* The server is still where S says: unless it has told something newer, that becomes what is to be applied. */
+static int expect_old(struct syncstate *s, const struct node_state *old)
+{
+	struct node_state newer;
+	int r = syncstate_remote_get(s, &old->node, &newer);
+
+	if (r == 0)
+		node_state_fini(&newer);
+	return r == -ENOENT ? syncstate_remote_put(s, old) : r;
+}
+
+/* ---- by operation ---- */
+
+static int copy_bytes(struct blob *to, const struct blob *from)
+{
+	free(to->data);
+	*to = (struct blob){ 0 };
+	if (!from->len)
+		return 0;
+	to->data = malloc(from->len);
+	if (!to->data)
+		return -ENOMEM;
+	memcpy(to->data, from->data, from->len);
+	to->len = from->len;
+	return 0;
+}
+
+/* Attributes (and content, when with_content) of row := what was sent. */
+static int take_sent(struct base_row *row, const struct item *i, bool with_content)
+{
+	struct node_state *n = &row->state;
+	const struct op *op = &i->op;
+	int r = 0;
+
+	if (op->fields & OP_HAS_MODE)
+		n->mode = op->mode;
+	if (op->fields & OP_HAS_MTIME)
+		n->mtime_ns = op->mtime_ns;
+	if (op->fields & OP_HAS_XATTR)
+		r = copy_bytes(&n->xattr, &op->xattr);
+	if (with_content) {
+		n->content = op->content;
+		if (op->target) {
+			free(n->target);
+			n->target = strdup(op->target);
+			if (!n->target)
+				r = -ENOMEM;
+		}
+	}
+	row->disk = i->disk;
+	return r;
+}
+
+static int settle_create(struct settle *st, const struct item *i, const struct result *res)
+{
+	struct base_row row = { .state = { .node = res->node, .kind = i->op.kind, .seq = res->seq, .c = res->c, .a = res->a } };
+	struct id parent = aliased(st->o, &i->op.parent);
+	int r;
+
+	if (res->outcome != OUTCOME_OK && res->outcome != OUTCOME_SAME && res->outcome != OUTCOME_KEPT)
+		return 0;
+	if (!id_equal(&res->node, &i->op.node)) {
+		row.state.a = 0; /* attributes of the one we became are still to be taken */
+		r = note_alias(st->o, &i->op.node, &res->node);
+		if (r)
+			return r;
+	}
+	r = take_sent(&row, i, true);
+	if (!r && res->outcome == OUTCOME_KEPT) {
+		/* Here it still has our name; the server has it under the conflict name. */
+		r = name_add(&row.state, &res->parent, res->name, res->l);
+		if (!r)
+			r = syncstate_remote_put(st->c->state, &row.state);
+		name_remove(&row.state, &res->parent, res->name);
+	}
+	if (!r)
+		r = name_add(&row.state, &parent, i->op.name, res->outcome == OUTCOME_KEPT ? 0 : res->l);
+	if (!r)
+		r = syncstate_base_put(st->c->state, &row);
+	base_row_fini(&row);
+	return r;
+}
+
+static int settle_write(struct settle *st, const struct item *i, const struct result *res, struct base_row *row)
+{
+	int r;
+
+	if (res->outcome == OUTCOME_OK || res->outcome == OUTCOME_SAME) {
+		row->state.c = res->c;
+		row->state.a = res->a;
+		row->state.seq = res->seq;
+	}
+	/* KEPT: our bytes are safe at the server under another name; here they may be replaced by what it has told. */
+	r = take_sent(row, i, true);
+	return r ? r : put_or_delete(st->c->state, row);
+}
+
+static int settle_setattr(struct settle *st, const struct item *i, const struct result *res, struct base_row *row)
+{
+	int r;
+
+	if (res->outcome == OUTCOME_OK || res->outcome == OUTCOME_SAME) {
+		row->state.a = res->a;
+		row->state.seq = res->seq;
+	}
+	r = take_sent(row, i, false);
+	return r ? r : put_or_delete(st->c->state, row);
+}
+
+static int settle_replaced(struct settle *st, const struct item *i, bool done)
+{
+	struct id other = aliased(st->o, &i->op.other), parent = aliased(st->o, &i->op.new_parent);
+	struct base_row row;
+	int r = syncstate_base_get(st->c->state, &other, &row);
+
+	if (r)
+		return r == -ENOENT ? 0 : r;
+	if (!done)
+		r = expect_old(st->c->state, &row.state);
+	name_remove(&row.state, &parent, i->op.new_name);
+	if (!r)
+		r = put_or_delete(st->c->state, &row);
+	base_row_fini(&row);
+	return r;
+}
+
+static int settle_rename(struct settle *st, const struct item *i, const struct result *res, struct base_row *row)
+{
+	struct id parent = aliased(st->o, &i->op.parent), new_parent = aliased(st->o, &i->op.new_parent);
+	bool done = res->outcome == OUTCOME_OK || res->outcome == OUTCOME_SAME;
+	int r = 0;
+
+	if (res->outcome == OUTCOME_KEPT) {
+		struct node_state at_server;
+
+		r = node_state_copy(&row->state, &at_server);
+		if (r)
+			return r;
+		name_remove(&at_server, &parent, i->op.name);
+		at_server.seq = res->seq;
+		r = name_add(&at_server, &res->parent, res->name, res->l);
+		if (!r)
+			r = syncstate_remote_put(st->c->state, &at_server);
+		node_state_fini(&at_server);
+	} else if (!done) {
+		r = expect_old(st->c->state, &row->state);
+	} else {
+		row->state.seq = res->seq;
+	}
+	if (!r && !id_is_none(&i->op.other))
+		r = settle_replaced(st, i, done || res->outcome == OUTCOME_KEPT);
+	name_remove(&row->state, &parent, i->op.name);
+	if (!r)
+		r = name_add(&row->state, &new_parent, i->op.new_name, done ? res->l : 0);
+	return r ? r : put_or_delete(st->c->state, row);
+}
+
+static int settle_exchange(struct settle *st, const struct item *i, const struct result *res, struct base_row *row)
+{
+	struct id a = aliased(st->o, &i->op.parent), b = aliased(st->o, &i->op.new_parent), other_id = aliased(st->o, &i->op.other);
+	bool done = res->outcome == OUTCOME_OK || res->outcome == OUTCOME_SAME;
+	struct base_row other;
+	int r = syncstate_base_get(st->c->state, &other_id, &other);
+
+	if (r)
+		return r == -ENOENT ? 0 : r;
+	if (!done) {
+		r = expect_old(st->c->state, &row->state);
+		if (!r)
+			r = expect_old(st->c->state, &other.state);
+	}
+	name_remove(&row->state, &a, i->op.name);
+	name_remove(&other.state, &b, i->op.new_name);
+	if (!r)
+		r = name_add(&row->state, &b, i->op.new_name, done ? res->l : 0);
+	if (!r)
+		r = name_add(&other.state, &a, i->op.name, done ? res->l : 0);
+	/* The names swap owners: free both before either is written. */
+	if (!r)
+		r = syncstate_base_delete(st->c->state, &other_id);
+	if (!r)
+		r = put_or_delete(st->c->state, row);
+	if (!r)
+		r = put_or_delete(st->c->state, &other);
+	base_row_fini(&other);
+	return r;
+}
+
+static int settle_names(struct settle *st, const struct item *i, const struct result *res, struct base_row *row)
+{
+	struct id parent = aliased(st->o, &i->op.parent);
+	bool done = res->outcome == OUTCOME_OK || res->outcome == OUTCOME_SAME;
+	int r = 0;
+
+	if (done)
+		row->state.seq = res->seq;
+	else
+		r = expect_old(st->c->state, &row->state);
+	if (r)
+		return r;
+	if (i->op.type == OP_LINK)
+		r = name_add(&row->state, &parent, i->op.name, done ? res->l : 0);
+	else
+		name_remove(&row->state, &parent, i->op.name);
+	return r ? r : put_or_delete(st->c->state, row);
+}
+
+static const char *const op_words[] = {
+	[OP_CREATE] = "create",	  [OP_WRITE] = "write", [OP_RENAME] = "rename", [OP_EXCHANGE] = "exchange",
+	[OP_LINK] = "link",	  [OP_UNLINK] = "unlink", [OP_RMDIR] = "rmdir",	 [OP_SETATTR] = "setattr",
+};
+
+static int bury(struct settle *st, const struct item *i, const struct result *res)
+{
+	cleanup_buf struct buf what = BUF_INIT;
+	const char *why = res->reason ? res->reason : err_str(res->code ? res->code : -EPROTO);
+	const char *name = i->op.name ? i->op.name : i->name ? i->name : "";
+	int r;
+
+	buf_printf(&what, "%s ", op_words[i->op.type]);
+	path_quote(&what, name, strlen(name));
+	if (!buf_cstr(&what))
+		return -ENOMEM;
+	r = syncstate_dead_letter_put(st->c->state, i->op.opno, buf_cstr(&what), why);
+	log_warn("the server refuses %s: %s; the change stays on this machine only", buf_cstr(&what), why);
+	return r;
+}
+
+static int settle_item(struct settle *st, const struct item *i, const struct result *res)
+{
+	struct id node = aliased(st->o, &i->op.node);
+	struct base_row row;
+	int r = 0;
+
+	if (res->outcome == OUTCOME_REJECT)
+		r = bury(st, i, res);
+	if (r || i->op.type == OP_CREATE)
+		return r ? r : settle_create(st, i, res);
+	r = syncstate_base_get(st->c->state, &node, &row);
+	if (r)
+		return r == -ENOENT ? 0 : r; /* its create was refused */
+	switch (i->op.type) {
+	case OP_WRITE:
+		r = settle_write(st, i, res, &row);
+		break;
+	case OP_SETATTR:
+		r = settle_setattr(st, i, res, &row);
+		break;
+	case OP_RENAME:
+		r = settle_rename(st, i, res, &row);
+		break;
+	case OP_EXCHANGE:
+		r = settle_exchange(st, i, res, &row);
+		break;
+	default:
+		r = settle_names(st, i, res, &row);
+		break;
+	}
+	base_row_fini(&row);
+	return r;
+}
+
+/* Equal to what the server has told: S takes it over, with where it lies here. Attributes that differ stay to be applied. */
+static int settle_adopted(struct settle *st, const struct item *i)
+{
+	struct id parent = aliased(st->o, &i->op.parent);
+	const struct node_state *n = &i->remote;
+	bool same_attr = (i->disk.mode & 0777) == n->mode && (i->op.kind == KIND_DIR || i->disk.mtime_ns == n->mtime_ns) &&
+			 i->op.xattr.len == n->xattr.len &&
+			 (!n->xattr.len || memcmp(i->op.xattr.data, n->xattr.data, n->xattr.len) == 0);
+	struct base_row row = { .disk = i->disk };
+	uint64_t l = 0;
+	int r = node_state_copy(n, &row.state);
+
+	for (size_t k = 0; !r && k < n->names_count; k++) {
+		if (id_equal(&n->names[k].parent, &parent) && strcmp(n->names[k].name, i->op.name) == 0)
+			l = n->names[k].l;
+		name_remove(&row.state, &n->names[k].parent, n->names[k].name);
+	}
+	if (!r)
+		r = name_add(&row.state, &parent, i->op.name, l);
+	if (!same_attr)
+		row.state.a = 0;
+	if (!r)
+		r = syncstate_base_put(st->c->state, &row);
+	if (!r && same_attr && n->names_count == 1)
+		r = syncstate_remote_delete(st->c->state, &n->node);
+	base_row_fini(&row);
+	return r;
+}
+
+static int settle_all(struct settle *st, const struct batch_reply *reply, uint64_t last_opno)
+{
+	size_t at = 0;
+	int r = syncstate_begin(st->c->state, false);
+
+	if (r)
+		return r;
+	for (size_t i = 0; i < st->o->count && !r; i++) {
+		const struct item *item = &st->o->items[i];
+
+		if (item->adopt)
+			r = settle_adopted(st, item);
+		else if (at < reply->results_count)
+			r = settle_item(st, item, &reply->results[at++]);
+	}
+	if (!r)
+		r = syncstate_meta_put(st->c->state, "opno", &last_opno, sizeof(last_opno));
+	if (r) {
+		syncstate_rollback(st->c->state);
+		return r;
+	}
+	return syncstate_commit(st->c->state);
+}
+
+static int follow_aliases_locked(struct capture *c, const struct outbox *o)
+{
+	const void *key;
+	size_t pos = 0, len;
+	void *value;
+	int r = 0;
+
+	while (!r && map_next(o->alias, &pos, &key, &len, &value)) {
+		struct id from;
+
+		memcpy(from.b, key, ID_BYTES);
+		r = pending_alias(c->pending, &from, value);
+	}
+	return r;
+}
+
+/* Removes what has been settled from journal and queue. */
+static int let_go(struct capture *c, struct outbox *o)
+{
+	uint64_t *lsns = calloc(o->count * 2 + 1, sizeof(*lsns));
+	size_t count = 0;
+	int r;
+
+	if (!lsns)
+		return -ENOMEM;
+	mutex_lock(&c->lock);
+	r = follow_aliases_locked(c, o);
+	for (size_t i = 0; i < o->count; i++) {
+		struct entry *e = o->items[i].entry;
+
+		if (!e)
+			continue;
+		lsns[count++] = e->lsn;
+		if (e->dirty_lsn)
+			lsns[count++] = e->dirty_lsn;
+		pending_remove(c->pending, e);
+		o->items[i].entry = NULL;
+	}
+	if (!r)
+		r = journal_ack(c->journal, lsns, count);
+	cond_broadcast(&c->settled);
+	mutex_unlock(&c->lock);
+	free(lsns);
+	return r;
+}
+
+int outbox_settle(struct capture *c, struct outbox *o, const struct batch_reply *reply, uint64_t last_opno)
+{
+	struct settle st = { .c = c, .o = o };
+	int r = settle_all(&st, reply, last_opno);
+
+	if (!r)
+		r = let_go(c, o);
+	if (!r)
+		c->released(c->released_arg);
+	return r;
+}
