@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The rules around content that changes through a handle: `dirty` in the journal before the first byte, the
+ * generation after each change, `closed` from flush and fsync. Used by fs_file.c, fs_attr.c and
+ * fs_namespace.c; touches no names.
+ *
+ * Two threads may write and flush one handle at once. wrote is set after each change and taken by whoever
+ * reports completion, so no change stays unreported: at the latest the release finds it. marked is cleared by
+ * the reporter; a change that was under way then marks once more before it is answered.
+ */
+#include "fs_view.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+#include <syncfs/io.h>
+
+int fs_before_change(struct view *v, struct handle *h)
+{
+	struct stat_id id;
+	int r;
+
+	if (!h->writable)
+		return -EBADF;
+	if (atomic_load(&h->marked))
+		return 0;
+	inode_identity(v->inodes, h->inode, &id);
+	r = capture_dirty(v->capture, &id);
+	if (!r)
+		atomic_store(&h->marked, true);
+	return r;
+}
+
+int fs_after_change(struct view *v, struct handle *h)
+{
+	inode_changed(h->inode);
+	atomic_store(&h->wrote, true);
+	return fs_before_change(v, h);
+}
+
+int fs_complete(struct view *v, struct handle *h, bool synced)
+{
+	struct stat_id id;
+
+	if (!atomic_exchange(&h->wrote, false))
+		return synced ? capture_sync(v->capture) : 0;
+	atomic_store(&h->marked, false);
+	inode_identity(v->inodes, h->inode, &id);
+	return capture_closed(v->capture, &id, synced);
+}
+
+/* Opens for the moment: the applier must see a writer as long as the content moves. */
+int fs_truncate(struct view *v, struct inode *i, off_t size)
+{
+	struct stat_id id;
+	cleanup_fd int fd = -1;
+	int r;
+
+	inode_identity(v->inodes, i, &id);
+	rwlock_read(v->tree_lock);
+	r = inode_is_displaced(v->inodes, i) ? -ESTALE : inode_open(v->inodes, i, O_WRONLY, &fd, NULL);
+	if (!r)
+		inode_writer_add(v->inodes, i);
+	rwlock_unlock(v->tree_lock);
+	if (r)
+		return r;
+	r = capture_dirty(v->capture, &id);
+	if (!r) {
+		int closed;
+
+		r = backing_truncate(fd, size);
+		inode_changed(i);
+		closed = capture_closed(v->capture, &id, false);
+		r = r ? r : closed;
+	}
+	inode_writer_remove(v->inodes, i);
+	capture_released(v->capture, &id);
+	return r;
+}
