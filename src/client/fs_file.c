@@ -54,8 +54,9 @@ static void handle_close(struct view *v, struct handle *h)
 	if (r)
 		log_error("release inode=%llu: %s, the content is found by the next scan",
 			(unsigned long long)id.ino, err_str(r));
+	inode_handle_remove(
+		v->inodes, h); /* before the close: other requests borrow the descriptor by the inode */
 	(void)close(h->fd);
-	inode_handle_remove(v->inodes, h);
 	if (h->writable)
 		capture_released(v->capture, &id);
 	free(h);
