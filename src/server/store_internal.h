@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the parts of the store share, and nobody else. Lowest first: store_prepare (content staged),
+ * store_steps (place steps, their form in an intent), store_place (carrying them out), store_txn (one
+ * transaction and what follows it), then store_batch, store_path, store_simple, store_hand and gc beside each
+ * other, store on top.
+ */
+#ifndef SYNCFS_SERVER_STORE_INTERNAL_H
+#define SYNCFS_SERVER_STORE_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include <syncfs/commit.h>
+#include <syncfs/io.h>
+#include <syncfs/map.h>
+#include <syncfs/mutex.h>
+#include <syncfs/stop.h>
+
+#include "content.h"
+#include "meta.h"
+#include "store.h"
+#include "tree_watch.h"
+
+#define HISTORY_DAYS 30
+#define CHUNK_HOURS 24
+
+struct hand;
+struct store_request;
+
+struct store {
+	struct mutex lock; /* RANK_STORE: the tree and the writing handle */
+	struct meta *meta;
+	struct cursor at; /* after the last commit */
+	uint64_t nodes; /* live ones */
+	struct hand *hand; /* edits made by hand */
+
+	struct mutex read_lock; /* RANK_META */
+	struct meta *reader;
+
+	struct mutex seen_lock; /* RANK_FEED */
+	struct cursor seen; /* what the tree shows: readers see up to here */
+
+	struct mutex queue_lock; /* RANK_QUEUE */
+	struct cond queue_cond;
+	struct store_request *queue, **queue_end;
+	bool has_leader;
+
+	/* set at open, then read-only */
+	struct tree tree;
+	struct content_dir content;
+	struct tree_watch *watch;
+	struct id self; /* client id of edits made by hand */
+	struct id run; /* of this process: names what it makes */
+	void (*on_change)(void *arg);
+	void *arg;
+	bool is_root; /* files can be given to others */
+	bool tree_is_open;
+	int lock_fd;
+
+	/* flags and counters: no order is needed between them */
+	atomic_bool failed;
+	atomic_uint_fast64_t commits, requests_same, rescan_wanted;
+	pthread_t gc;
+	struct stop *stop;
+	bool gc_runs;
+};
+
+/* Says once what ended it; every later call gives -EIO. Returns -EIO. */
+int store_fail(struct store *s, const char *what, int r);
+
+/* For tests: called between COMMIT and placing. */
+extern void (*store_hook_committed)(void);
+
+/* ---- store_prepare.c ---- */
+
+/* The content of an operation, verified and staged. */
+struct prepared {
+	int code; /* 0, or why the operation is to be rejected */
+	const char *reason;
+	struct hash *missing; /* chunks that are not held */
+	size_t missing_count;
+	char stage[STAGE_NAME_BYTES]; /* "": nothing staged */
+	bool is_dir, attr_set;
+	bool taken; /* by a step of the transaction */
+	struct stat_id stat; /* of the staged object */
+	struct blob manifest;
+};
+
+/* raw: what data_at counts from. -errno only for trouble of ours (ENOSPC, EIO). No lock. */
+int prepare_op(struct store *s, const struct op *op, const uint8_t *raw, size_t raw_len, struct prepared *p);
+/* The same for content that is a whole buffer or file; op->content is set from it. */
+int prepare_source(struct store *s, struct op *op, const struct store_source *source, struct prepared *p);
+/* Makes the staged files of these durable. */
+int prepare_sync(struct store *s, const struct prepared *list, size_t count);
+void prepared_fini(struct store *s, struct prepared *p); /* drops what is still staged */
+/* A chunk, verified, from wherever it lies; meta: the handle that the caller may use. -ENOENT, -EBADMSG. */
+int prepare_chunk_get(struct store *s, struct meta *meta, const struct hash *chunk, struct buf *out);
+/* Opens a live file through its rows. fd, -ENOENT. */
+int prepare_node_open(struct store *s, struct meta *meta, const struct id *node);
+
+/* ---- store_steps.c ---- */
+
+struct step {
+	enum place_type type;
+	enum kind kind;
+	struct id node, other; /* other: exchange */
+	char *dir, *name, *new_dir, *new_name; /* paths of directories at this point of the order */
+	char stage[STAGE_NAME_BYTES]; /* what goes in */
+	bool own_stage; /* made for this step: dropped when the transaction is undone */
+	bool set_attr, again; /* again: a further name of the step before */
+	bool has_old; /* what is displaced was the last of this content here */
+	struct content content, old;
+	struct stat_id staged, expect, expect_other;
+	uint32_t mode;
+	int64_t mtime_ns;
+	struct blob xattr;
+};
+
+struct steps {
+	struct step *list;
+	size_t count, cap;
+};
+
+struct step *steps_add(struct steps *s); /* zeroed; NULL: out of memory */
+void steps_fini(struct steps *s);
+int steps_encode(const struct steps *s, struct buf *out);
+int steps_decode(const void *bytes, size_t len, struct steps *ret_steps); /* -EBADMSG */
+
+/* ---- store_place.c ---- */
+
+struct placed {
+	struct id node;
+	struct stat_id disk;
+};
+
+/*
+ * Carries the steps out and makes them durable. redo: some or all have been done before. Identities of what
+ * was placed come back, latest last; what hands have changed meanwhile is left for a scan (rescan_wanted).
+ * -errno: terminal.
+ */
+int store_place(
+	struct store *s, struct steps *steps, bool redo, struct placed **ret_placed, size_t *ret_count);
+
+/* ---- store_txn.c ---- */
+
+struct txn {
+	struct store *s;
+	bool in_place; /* rows follow the tree: nothing is placed */
+	struct steps steps;
+	struct cursor at;
+	int64_t nodes_delta;
+	uint64_t ops; /* that changed something */
+	struct map *ids; /* node -> struct stat_id: what steps of this transaction will leave */
+
+	/* the operation being applied */
+	const struct commit_sender *sender;
+	const struct op *op;
+	struct prepared *prepared;
+	struct meta_old old;
+	struct id old_node;
+	size_t first_step;
+	uint64_t op_seq;
+	struct id tag_node;
+	bool no_data;
+	const struct result *results; /* of this batch so far, dense */
+	size_t results_count;
+	struct result own;
+};
+
+/* All REQUIRES(s->lock). */
+int txn_begin(struct txn *x, struct store *s, bool in_place);
+/* -ENODATA: content to be brought back is no more: undo all, and reject this one. */
+int txn_apply(struct txn *x, const struct commit_sender *sender, const struct op *op,
+	struct prepared *prepared, struct result *ret_result);
+/* COMMIT, place, sync, clear. The transaction is over in any case. -EIO: terminal. */
+int txn_commit(struct txn *x);
+void txn_rollback(struct txn *x);
+/* What an earlier process left open. */
+int txn_redo(struct store *s);
+void result_pack(const struct result *r, struct buf *out);
+int result_unpack(const void *bytes, size_t len, struct result *ret_result);
+
+/* One operation of the server or of an actor, in a transaction of its own. Takes the lock. */
+int store_apply_one(struct store *s, const struct commit_sender *sender, struct op *op,
+	struct prepared *prepared, struct result *ret_result);
+void store_changed(struct store *s); /* tells the listener; holding nothing */
+
+/* ---- store_hand.c: edits made by hand ---- */
+
+int hand_open(struct store *s, bool adopt, struct buf *why); /* the scan at start */
+void hand_close(struct store *s);
+int hand_changed(void *arg, const struct watch_event *events, size_t count, bool overflow);
+uint64_t hand_held(struct store *s); /* REQUIRES(s->lock) */
+
+/* ---- gc.c ---- */
+
+int gc_start(struct store *s);
+void gc_stop(struct store *s);
+
+#endif

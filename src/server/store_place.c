@@ -1,0 +1,498 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Third part of a commit: the steps carried out in the plain tree, by exchange, each object checked before it
+ * is replaced. Called after COMMIT under the store's lock, and at start for what was left open. Never loses
+ * what hands have put there meanwhile: that stays, our content goes to history, and a scan makes it a change
+ * of its own.
+ */
+#include "store_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <syncfs/log.h>
+
+#define DIRS_MAX 64
+#define SYNC_SINGLY 4
+
+struct dir_slot {
+	char *path;
+	int fd;
+};
+
+struct place {
+	struct store *s;
+	const struct tree *t;
+	bool redo, sync_all;
+	struct dir_slot dirs[DIRS_MAX];
+	size_t dirs_count;
+	struct map *ids; /* node -> struct placed in list, by index + 1 */
+	struct placed *list;
+	size_t count, cap;
+	struct stat_id group_expect; /* of the step that `again` refers to */
+};
+
+/* ---- directories ---- */
+
+static void dirs_forget(struct place *p)
+{
+	for (size_t i = 0; i < p->dirs_count; i++) {
+		free(p->dirs[i].path);
+		(void)close(p->dirs[i].fd);
+	}
+	if (p->dirs_count)
+		p->sync_all = true;
+	p->dirs_count = 0;
+}
+
+static int dir_get(struct place *p, const char *path)
+{
+	struct dir_slot slot;
+
+	for (size_t i = p->dirs_count; i > 0; i--) {
+		if (strcmp(p->dirs[i - 1].path, path) == 0)
+			return p->dirs[i - 1].fd;
+	}
+	if (p->dirs_count == DIRS_MAX)
+		dirs_forget(p);
+	slot.fd = tree_open_dir(p->t, path);
+	if (slot.fd < 0)
+		return slot.fd;
+	slot.path = strdup(path);
+	if (!slot.path) {
+		(void)close(slot.fd);
+		return -ENOMEM;
+	}
+	p->dirs[p->dirs_count++] = slot;
+	return slot.fd;
+}
+
+static int dirs_sync(struct place *p)
+{
+	int r = 0;
+
+	if (p->sync_all || p->dirs_count > SYNC_SINGLY)
+		return tree_sync_all(p->t);
+	for (size_t i = 0; r == 0 && i < p->dirs_count; i++)
+		r = tree_sync_fd(p->dirs[i].fd);
+	return r;
+}
+
+/* ---- identities ---- */
+
+static int id_set(struct place *p, const struct id *node, const struct stat_id *disk)
+{
+	size_t at = (size_t)(uintptr_t)map_get(p->ids, node->b, ID_BYTES);
+
+	if (at) {
+		p->list[at - 1].disk = *disk;
+		return 0;
+	}
+	if (p->count == p->cap) {
+		size_t cap = p->cap ? p->cap * 2 : 16;
+		struct placed *grown = reallocarray(p->list, cap, sizeof(*grown));
+
+		if (!grown)
+			return -ENOMEM;
+		p->list = grown;
+		p->cap = cap;
+	}
+	p->list[p->count++] = (struct placed){*node, *disk};
+	return map_put(p->ids, node->b, ID_BYTES, (void *)(uintptr_t)p->count); // NOLINT
+}
+
+/* What is expected of node: as this run left it, else as the step says. */
+static struct stat_id expected(struct place *p, const struct id *node, const struct stat_id *said)
+{
+	size_t at = (size_t)(uintptr_t)map_get(p->ids, node->b, ID_BYTES);
+	struct stat_id is = at ? p->list[at - 1].disk : *said;
+
+	is.dev = p->t->dev;
+	return is;
+}
+
+static bool same_content(const struct stat_id *a, const struct stat_id *b)
+{
+	return a->size == b->size && a->mtime_ns == b->mtime_ns;
+}
+
+/* Something made by hand is in the way, or what we knew is gone: a scan will tell. */
+static int torn(struct place *p, const struct step *step, const char *what)
+{
+	log_debug("place \"%s\" in \"%s\": %s by hand meanwhile, to be scanned", step->name, step->dir, what);
+	atomic_store_explicit(&p->s->rescan_wanted, 1, memory_order_relaxed);
+	return 0;
+}
+
+/* ---- contents that leave the tree ---- */
+
+static int history_keep(struct place *p, const char *stage, const struct content *content)
+{
+	struct id node;
+	ssize_t n = meta_content_nodes(p->s->meta, &content->hash, &node, 1);
+
+	if (n < 0)
+		return (int)n;
+	return n > 0 ? stage_drop(p->t, stage) : content_history_take(&p->s->content, stage, &content->hash);
+}
+
+static int dispose(struct place *p, const struct step *step)
+{
+	return step->has_old ? history_keep(p, step->stage, &step->old) : stage_drop(p->t, step->stage);
+}
+
+/* Our content finds no place: it is what a newer edit by hand has replaced. */
+static int give_way(struct place *p, const struct step *step)
+{
+	int r = step->kind == KIND_FILE
+		? content_history_take(&p->s->content, step->stage, &step->content.hash)
+		: stage_drop(p->t, step->stage);
+
+	return r == -ENOENT ? 0 : r;
+}
+
+/* ---- steps ---- */
+
+static int watch_dir(struct place *p, const struct step *step, int dir)
+{
+	int r = p->s->watch ? tree_watch_add(p->s->watch, dir, step->name, &step->node) : 0;
+
+	if (r < 0)
+		log_debug("watch \"%s\": %s", step->name, err_str(r));
+	return 0;
+}
+
+static int attr_of_step(struct place *p, const struct step *step)
+{
+	int r;
+
+	if (!step->set_attr)
+		return 0;
+	p->sync_all = true;
+	r = stage_set_attr(p->t, step->stage, step->mode, step->mtime_ns, &step->xattr);
+	if (r == -EOPNOTSUPP || r == -EPERM || r == -E2BIG || r == -ENOSPC)
+		r = stage_set_attr(p->t, step->stage, step->mode, step->mtime_ns, NULL);
+	return r;
+}
+
+static int place_create(struct place *p, const struct step *step, int dir)
+{
+	struct stat_id now;
+	int r = 0;
+
+	if (p->s->is_root)
+		r = stage_set_owner(p->t, step->stage, dir, -1, -1);
+	if (r == 0)
+		r = attr_of_step(p, step);
+	if (r == 0)
+		r = place_put(p->t, step->stage, dir, step->name, NULL, &now);
+	if (r == -ENOENT && p->redo)
+		return 0;
+	if (r == -EEXIST) {
+		r = give_way(p, step);
+		return r < 0 ? r : torn(p, step, "something was made");
+	}
+	if (r < 0)
+		return r;
+	if (step->kind == KIND_DIR)
+		(void)watch_dir(p, step, dir);
+	return id_set(p, &step->node, &now);
+}
+
+/* At a redo: 1 the exchange was done (what is staged is the displaced one), 0 it was not, -ENOENT nothing
+ * left to do. */
+static int content_done(struct place *p, const struct step *step)
+{
+	struct stat_id staged;
+	int r = tree_stat(p->t->stage_fd, step->stage, &staged);
+
+	if (r < 0)
+		return r;
+	return staged.ino != step->staged.ino || staged.btime_ns != step->staged.btime_ns;
+}
+
+/* A ctime moves also with links and attributes: where only it differs, the bytes are looked at. */
+static bool content_unchanged(const struct step *step, int dir, const struct stat_id *expect)
+{
+	cleanup_fd int fd = -1;
+	struct stat_id is;
+	struct content content;
+
+	if (tree_stat(dir, step->name, &is) < 0 || !stat_id_same_object(&is, expect) ||
+		!same_content(&is, expect))
+		return false;
+	if (is.ctime_ns == expect->ctime_ns || step->again || step->kind != KIND_FILE)
+		return true;
+	fd = openat(dir, step->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	return fd >= 0 && tree_hash_file(fd, &content, NULL, &is) == 0 && step->has_old &&
+		hash_equal(&content.hash, &step->old.hash);
+}
+
+static int place_content(struct place *p, const struct step *step, int dir)
+{
+	struct stat_id expect, now;
+	int r;
+
+	if (p->redo) {
+		r = content_done(p, step);
+		if (r)
+			return r == 1 ? dispose(p, step) : r == -ENOENT ? 0 : r;
+	}
+	expect = step->again ? p->group_expect : expected(p, &step->node, &step->expect);
+	expect.ctime_ns = content_unchanged(step, dir, &expect) ? 0 : expect.ctime_ns;
+	p->group_expect = expect;
+	r = stage_carry_over(p->t, step->stage, dir, step->name);
+	if (r == 0 || r == -ENOENT || r == -ESTALE)
+		r = attr_of_step(p, step);
+	if (r == 0)
+		r = place_put(p->t, step->stage, dir, step->name, &expect, &now);
+	if (r == -ENOENT) /* deleted by hand: the edit wins */
+		r = place_put(p->t, step->stage, dir, step->name, NULL, &now);
+	else if (r == 0)
+		r = dispose(p, step);
+	if (r == -ESTALE || r == -EEXIST) {
+		r = give_way(p, step);
+		return r < 0 ? r : torn(p, step, "it was changed");
+	}
+	return r < 0 ? r : id_set(p, &step->node, &now);
+}
+
+/* What lies at dir/name: 1 the expected object, 0 another or none. */
+static int look(int dir, const char *name, const struct stat_id *expect, struct stat_id *ret_is)
+{
+	int r = tree_stat(dir, name, ret_is);
+
+	if (r == -ENOENT || r == -ENOTDIR)
+		return 0;
+	return r < 0 ? r : ret_is->ino == expect->ino && ret_is->btime_ns == expect->btime_ns;
+}
+
+static int place_moved(struct place *p, const struct step *step, int dir)
+{
+	struct stat_id expect = expected(p, &step->node, &step->expect), is, now;
+	int new_dir, r;
+
+	new_dir = dir_get(p, step->new_dir);
+	dir = dir_get(p, step->dir); /* the first may have been forgotten for the second */
+	if (dir < 0 || new_dir < 0)
+		return dir < 0 ? dir : new_dir;
+	r = look(dir, step->name, &expect, &is);
+	if (r <= 0)
+		return r < 0 ? r : p->redo ? 0 : torn(p, step, "it was moved");
+	r = place_move(p->t, dir, step->name, new_dir, step->new_name, &is, &now);
+	if (r == -EEXIST || r == -ESTALE || r == -ENOENT)
+		return torn(p, step, "something was made");
+	if (r < 0)
+		return r;
+	if (step->kind == KIND_DIR)
+		dirs_forget(p);
+	return step->kind == KIND_DIR || same_content(&is, &expect) ? id_set(p, &step->node, &now)
+								    : torn(p, step, "it was changed");
+}
+
+static int place_exchanged(struct place *p, const struct step *step, int dir)
+{
+	struct stat_id a = expected(p, &step->node, &step->expect),
+		       b = expected(p, &step->other, &step->expect_other);
+	struct stat_id is_a, is_b, now;
+	int new_dir = dir_get(p, step->new_dir), r;
+
+	dir = dir_get(p, step->dir);
+	if (dir < 0 || new_dir < 0)
+		return dir < 0 ? dir : new_dir;
+	r = look(dir, step->name, &a, &is_a);
+	if (r == 1)
+		r = look(new_dir, step->new_name, &b, &is_b);
+	if (r <= 0)
+		return r < 0 ? r : p->redo ? 0 : torn(p, step, "it was moved");
+	r = place_exchange(p->t, dir, step->name, &is_a, new_dir, step->new_name, &is_b);
+	if (r == -ESTALE || r == -ENOENT)
+		return torn(p, step, "it was changed");
+	if (r == 0 && same_content(&a, &is_a) && tree_stat(new_dir, step->new_name, &now) == 0)
+		r = id_set(p, &step->node, &now);
+	if (r == 0 && same_content(&b, &is_b) && tree_stat(dir, step->name, &now) == 0)
+		r = id_set(p, &step->other, &now);
+	dirs_forget(p);
+	return r;
+}
+
+static int place_linked(struct place *p, const struct step *step, int dir)
+{
+	struct stat_id expect = expected(p, &step->node, &step->expect), is, now;
+	int new_dir = dir_get(p, step->new_dir), r;
+
+	dir = dir_get(p, step->dir);
+	if (dir < 0 || new_dir < 0)
+		return dir < 0 ? dir : new_dir;
+	r = look(dir, step->name, &expect, &is);
+	if (r <= 0)
+		return r < 0 ? r : p->redo ? 0 : torn(p, step, "it was moved");
+	r = place_link(p->t, dir, step->name, new_dir, step->new_name, &is);
+	if (r == -EEXIST && p->redo)
+		return 0;
+	if (r == -EEXIST || r == -ESTALE || r == -ENOENT)
+		return torn(p, step, "something was made");
+	if (r == 0 && same_content(&expect, &is) && tree_stat(new_dir, step->new_name, &now) == 0)
+		r = id_set(p, &step->node, &now);
+	return r;
+}
+
+static int place_removed(struct place *p, const struct step *step, int dir)
+{
+	struct stat_id expect = expected(p, &step->node, &step->expect), is;
+	int r = look(dir, step->name, &expect, &is);
+
+	if (r < 0)
+		return r;
+	if (r == 0 || (!p->redo && step->kind != KIND_DIR && !same_content(&expect, &is))) {
+		if (tree_stat(dir, step->name, &is) == 0 && !p->redo)
+			return torn(p, step, "it was changed");
+		/* gone already; a redo may find it in staging still */
+		return step->stage[0] && tree_stat(p->t->stage_fd, step->stage, &is) == 0 ? dispose(p, step)
+											  : 0;
+	}
+	if (step->kind == KIND_DIR) {
+		r = place_rmdir(p->t, dir, step->name, &is);
+		dirs_forget(p);
+	} else {
+		r = place_take(p->t, dir, step->name, &is, step->stage);
+		if (r == 0)
+			return dispose(p, step);
+	}
+	if (r == -ENOENT)
+		return 0;
+	return r == -ESTALE || r == -ENOTEMPTY ? torn(p, step, "something was made") : r;
+}
+
+static int place_attrs(struct place *p, const struct step *step, int dir)
+{
+	struct stat_id expect = expected(p, &step->node, &step->expect), is, now;
+	int r = look(dir, step->name, &expect, &is);
+
+	if (r <= 0)
+		return r < 0 ? r : p->redo ? 0 : torn(p, step, "it was changed");
+	p->sync_all = true;
+	r = place_attr(p->t, dir, step->name, &is, step->mode, step->mtime_ns, &step->xattr, &now);
+	if (r == -EOPNOTSUPP || r == -EPERM || r == -E2BIG || r == -ENOSPC)
+		r = place_attr(p->t, dir, step->name, &is, step->mode, step->mtime_ns, NULL, &now);
+	if (r == -ESTALE || r == -ENOENT)
+		return torn(p, step, "it was changed");
+	if (r < 0)
+		return r;
+	return step->kind == KIND_DIR || same_content(&expect, &is) ? id_set(p, &step->node, &now)
+								    : torn(p, step, "it was changed");
+}
+
+/* The directory that a step happens in is not there: at a redo a later step has moved it, else hands have. */
+static int place_nowhere(struct place *p, const struct step *step)
+{
+	int r = 0;
+
+	if (step->stage[0] &&
+		(step->type == PLACE_CREATE || step->type == PLACE_CONTENT || step->type == PLACE_RESURRECT))
+		r = give_way(p, step);
+	return r < 0 ? r : torn(p, step, "its directory was moved");
+}
+
+static int place_step(struct place *p, const struct step *step)
+{
+	int dir = dir_get(p, step->dir);
+
+	if (dir == -ENOENT || dir == -ENOTDIR || dir == -ELOOP || dir == -EXDEV)
+		return place_nowhere(p, step);
+	if (dir < 0)
+		return dir;
+	switch (step->type) {
+	case PLACE_CREATE:
+	case PLACE_RESURRECT:
+		return place_create(p, step, dir);
+	case PLACE_CONTENT:
+		return place_content(p, step, dir);
+	case PLACE_MOVE:
+		return place_moved(p, step, dir);
+	case PLACE_EXCHANGE:
+		return place_exchanged(p, step, dir);
+	case PLACE_LINK:
+		return place_linked(p, step, dir);
+	case PLACE_REMOVE:
+		return place_removed(p, step, dir);
+	case PLACE_ATTR:
+		return place_attrs(p, step, dir);
+	}
+	return -EBADMSG;
+}
+
+/* A crash came between the swap and the removal. */
+static bool replaced_halfway(struct place *p, const struct step *gone, const struct step *moved)
+{
+	struct stat_id is;
+	int to = dir_get(p, moved->new_dir), from = dir_get(p, moved->dir);
+
+	if (to < 0 || from < 0)
+		return false;
+	to = dir_get(p, moved->new_dir);
+	return to >= 0 && look(to, moved->new_name, &moved->expect, &is) == 1 &&
+		look(from, moved->name, &gone->expect, &is) == 1;
+}
+
+/*
+ * A removal and a move onto its name are one replacement: swapped first, so that the name is never missing,
+ * then the removed one is taken away from where the other came from. 1: done so.
+ */
+static int place_replace(struct place *p, const struct step *gone, const struct step *moved)
+{
+	struct step swap, rest = *gone;
+	int r;
+
+	if (gone->type != PLACE_REMOVE || moved->type != PLACE_MOVE || gone->kind == KIND_DIR ||
+		moved->kind == KIND_DIR || !p->t->has_exchange || strcmp(gone->dir, moved->new_dir) != 0 ||
+		strcmp(gone->name, moved->new_name) != 0)
+		return 0;
+	if (p->redo && !replaced_halfway(p, gone, moved))
+		return 0;
+	swap = *moved;
+	swap.other = gone->node;
+	swap.expect_other = gone->expect;
+	r = p->redo ? 0 : place_exchanged(p, &swap, 0);
+	if (r == -ENOENT || r == -ENOTDIR)
+		return 0;
+	if (r < 0)
+		return r;
+	rest.dir = moved->dir;
+	rest.name = moved->name;
+	r = place_step(p, &rest);
+	return r < 0 ? r : 1;
+}
+
+int store_place(
+	struct store *s, struct steps *steps, bool redo, struct placed **ret_placed, size_t *ret_count)
+{
+	struct place p = {.s = s, .t = &s->tree, .redo = redo, .ids = map_new()};
+	int r = p.ids ? 0 : -ENOMEM;
+
+	for (size_t i = 0; r >= 0 && i < steps->count; i++) {
+		const struct step *step = &steps->list[i];
+
+		r = i + 1 < steps->count ? place_replace(&p, step, step + 1) : 0;
+		if (r == 1)
+			i++;
+		else if (r == 0)
+			r = place_step(&p, step);
+		if (r < 0)
+			log_debug("place step %d \"%s\"/\"%s\": %s", (int)step->type, step->dir, step->name,
+				err_str(r));
+	}
+	if (r >= 0)
+		r = dirs_sync(&p);
+	dirs_forget(&p);
+	map_free(p.ids);
+	if (r < 0) {
+		free(p.list);
+		return r;
+	}
+	*ret_placed = p.list;
+	*ret_count = p.count;
+	return 0;
+}

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What is asked of the store without changing it: the feed, chunks, manifests. On the reading handle, so that
+ * it never waits for a commit, and never beyond what the tree shows. Called by api_poll and api_content.
+ */
+#include "store_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <syncfs/limits.h>
+#include <syncfs/manifest.h>
+
+#define CHANGE_BYTES 200 /* about what the fields of one change take in the answer */
+
+struct paging {
+	struct store *s;
+	bool want_data;
+	size_t max_bytes, bytes;
+	struct buf *raw;
+	struct page *page;
+	size_t cap;
+};
+
+/* The bytes of a small file, when they are (still) what the row says. */
+static void ride_along(struct paging *g, struct node_state *n)
+{
+	cleanup_fd int fd = -1;
+	size_t at = g->raw->len, len = (size_t)n->content.size;
+	struct content is;
+
+	if (!g->want_data || n->tomb || n->kind != KIND_FILE || n->content.size > INLINE_DOWN_MAX_BYTES)
+		return;
+	fd = len ? prepare_node_open(g->s, g->s->reader, &n->node) : -1;
+	if ((len && fd < 0) || buf_reserve(g->raw, len + 1) < 0)
+		return;
+	if (len && io_pread(fd, g->raw->data + at, len + 1, 0) != (ssize_t)len)
+		return;
+	if (manifest_of_bytes(g->raw->data + at, len, &is, NULL) < 0 ||
+		!hash_equal(&is.hash, &n->content.hash))
+		return;
+	n->has_data = true;
+	n->data_at = at;
+	n->data_len = len;
+	g->raw->len += len;
+	g->bytes += len;
+}
+
+static int each_change(void *arg, struct node_state *n)
+{
+	struct paging *g = arg;
+	struct page *page = g->page;
+
+	/* what one commit changed stays together: the cursor of the page stands behind a commit */
+	if (page->changes_count && g->bytes >= g->max_bytes &&
+		page->changes[page->changes_count - 1].seq != n->seq) {
+		page->more = true;
+		return 0;
+	}
+	if (page->changes_count == g->cap) {
+		size_t cap = g->cap ? g->cap * 2 : 64;
+		struct node_state *grown = reallocarray(page->changes, cap, sizeof(*grown));
+
+		if (!grown)
+			return -ENOMEM;
+		page->changes = grown;
+		g->cap = cap;
+	}
+	g->bytes += CHANGE_BYTES + n->xattr.len * 4 / 3 + (n->target ? strlen(n->target) : 0);
+	for (size_t i = 0; i < n->names_count; i++)
+		g->bytes += 64 + strlen(n->names[i].name);
+	ride_along(g, n);
+	page->changes[page->changes_count++] = *n;
+	*n = (struct node_state){0};
+	return 1;
+}
+
+/* 0, or why the asker has to rebase. */
+static int check_from(struct store *s, const struct cursor *from, const struct cursor *seen)
+{
+	uint64_t tag;
+	int r;
+
+	if (!id_equal(&from->epoch, &seen->epoch))
+		return -ECHRNG;
+	if (from->seq > seen->seq)
+		return -ESTALE;
+	if (from->seq == 0)
+		return from->tag == 0 ? 0 : -ESTALE;
+	r = meta_log_tag(s->reader, from->seq, &tag);
+	if (r == -ENOENT)
+		return -EOWNERDEAD;
+	return r < 0 ? r : tag == from->tag ? 0 : -ESTALE;
+}
+
+static int end_of_page(struct store *s, const struct cursor *seen, struct page *page)
+{
+	int r;
+
+	page->cursor = *seen;
+	if (!page->more)
+		return 0;
+	page->cursor.seq = page->changes[page->changes_count - 1].seq;
+	r = meta_log_tag(s->reader, page->cursor.seq, &page->cursor.tag);
+	return r == -ENOENT ? -EIO : r;
+}
+
+int store_changes(struct store *s, const struct cursor *from, bool want_data, size_t max_bytes,
+	struct page *ret_page, struct buf *raw)
+{
+	const struct cursor zero = {0};
+	struct page page = {0};
+	struct paging g = {.s = s, .want_data = want_data, .max_bytes = max_bytes, .raw = raw, .page = &page};
+	bool first = !from || (from->seq == 0 && id_is_none(&from->epoch));
+	struct cursor seen;
+	int r;
+
+	if (store_is_failed(s))
+		return -EIO;
+	store_cursor(s, &seen);
+	MUTEX_GUARD(&s->read_lock);
+	r = meta_begin_read(s->reader);
+	if (r == 0 && !first)
+		r = check_from(s, from, &seen);
+	page.from = first ? zero : *from;
+	/* A snapshot may be paged through: seq 0 of this epoch, too, has nothing to delete. */
+	if (r == 0)
+		r = meta_changes(s->reader, page.from.seq, seen.seq, page.from.seq == 0, each_change, &g);
+	if (r == 0)
+		r = end_of_page(s, &seen, &page);
+	meta_rollback(s->reader);
+	if (r < 0) {
+		page_fini(&page);
+		return r;
+	}
+	page.raw = raw->data;
+	page.raw_len = raw->len;
+	*ret_page = page;
+	return 0;
+}
+
+void store_cursor(struct store *s, struct cursor *ret_cursor)
+{
+	MUTEX_GUARD(&s->seen_lock);
+	*ret_cursor = s->seen;
+}
+
+int store_session(struct store *s, const struct id *client, struct session *ret_session)
+{
+	struct meta_client row = {0};
+	int r;
+
+	{
+		MUTEX_GUARD(&s->lock);
+		r = meta_client_get(s->meta, client, &row);
+	}
+	if (r < 0 && r != -ENOENT)
+		return r;
+	ret_session->last_opno = row.last_opno;
+	store_cursor(s, &ret_session->cursor);
+	return 0;
+}
+
+ssize_t store_chunks_missing(struct store *s, struct hash *hashes, size_t count)
+{
+	size_t missing = 0;
+
+	if (store_is_failed(s))
+		return -EIO;
+	MUTEX_GUARD(&s->read_lock);
+	for (size_t i = 0; i < count; i++) {
+		struct meta_range range;
+		ssize_t n = content_chunk_has(&s->content, &hashes[i]);
+
+		if (n == 0)
+			n = meta_chunk_find(s->reader, &hashes[i], &range, 1);
+		if (n < 0)
+			return n;
+		if (n == 0)
+			hashes[missing++] = hashes[i];
+	}
+	return (ssize_t)missing;
+}
+
+int store_chunk_put(struct store *s, const struct hash *hash, const void *bytes, size_t len)
+{
+	struct hash is;
+
+	if (store_is_failed(s))
+		return -EIO;
+	if (len == 0 || len > CHUNK_MAX_BYTES)
+		return -EBADMSG;
+	is = hash_bytes(bytes, len);
+	return hash_equal(&is, hash) ? content_chunk_put(&s->content, hash, bytes, len) : -EBADMSG;
+}
+
+int store_chunk_get(struct store *s, const struct hash *hash, struct buf *out)
+{
+	int r;
+
+	if (store_is_failed(s))
+		return -EIO;
+	{
+		MUTEX_GUARD(&s->read_lock);
+		r = prepare_chunk_get(s, s->reader, hash, out);
+	}
+	if (r == 0 || r == -ENOMEM)
+		return r;
+	/* A commit may be moving it just now. */
+	MUTEX_GUARD(&s->lock);
+	return prepare_chunk_get(s, s->meta, hash, out);
+}
+
+int store_manifest(struct store *s, const struct hash *content, struct blob *ret_manifest)
+{
+	MUTEX_GUARD(&s->read_lock);
+	return meta_content_get(s->reader, content, ret_manifest);
+}
+
+bool store_is_failed(const struct store *s)
+{
+	return atomic_load_explicit(&s->failed, memory_order_relaxed);
+}
