@@ -125,6 +125,9 @@ static int judge(struct commit *c, struct side *a, struct side *b)
 			s->name = s->n.names[s->at].name;
 		}
 	}
+	/* Two dead ones may claim the same name. */
+	if (id_equal(&a->parent, &b->parent) && strcmp(a->name, b->name) == 0)
+		return commit_done(c, OUTCOME_SUPERSEDED, &a->n, 0);
 	r = commit_name_check(c, &a->parent, a->name);
 	if (!r)
 		r = commit_name_check(c, &b->parent, b->name);
