@@ -11,6 +11,9 @@
 
 #include <syncfs/io.h>
 
+/* Names of one node: what ext4 allows, the smallest limit of the usual file systems (EXT4_LINK_MAX). */
+#define LINKS_MAX 65000
+
 /* The operation as a node; everything in it is borrowed. */
 static struct node_state node_of_op(const struct op *op)
 {
@@ -140,6 +143,8 @@ int commit_link(struct commit *c)
 		return r;
 	if (n.kind == KIND_DIR)
 		return commit_reject(c, -EPERM, "a directory has one name");
+	if (n.names_count >= LINKS_MAX)
+		return commit_reject(c, -EMLINK, "too many names");
 	r = ready_parent(c, &parent);
 	if (r)
 		return r;

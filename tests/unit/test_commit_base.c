@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Tests of commit.h beside the matrix: bases on own operations and what became of them, replaced directories,
+ * dead sides of an exchange, what is refused, and the tag.
+ */
+#include <errno.h>
+
+#include "commit_world.h"
+
+/* What a sender does to bytes of its own that were kept as a copy. */
+static void test_own_copy_followed(void **state)
+{
+	with_f();
+	OK(edit(A, F, C1, 2));
+	KEPT(edit(B, F, C1, 3));
+	KEPT(edit(B, F, own(B), 4));
+	KEPT(edit(B, F, own(B), 5));
+	assert_int_equal(at(w.last_name), 5);
+	EXPECT_NAMES(2, 1);
+	OK(rm(B, F, ROOT, "f", own(B), L1));
+	assert_int_equal(at("f"), 2);
+	EXPECT_NAMES(1, 0);
+	/* A created one that was kept: renamed, it loses the conflict name. */
+	KEPT(file(B, 2, ROOT, "f", 6));
+	OK(mv(B, 2, ROOT, "f", own(B), ROOT, "mine"));
+	assert_int_equal(at("mine"), 6);
+	EXPECT_NAMES(2, 0);
+}
+
+static void test_own_chain(void **state)
+{
+	OK(file(A, 1, ROOT, "t", 1));
+	for (int i = 2; i < 40; i++) {
+		OK(file(A, i, ROOT, "tmp", i));
+		OK(over(A, i, ROOT, "tmp", own(A), ROOT, "t", i - 1, i == 2 ? -1 : -(2 * i - 4)));
+	}
+	EXPECT_NAMES(1, 0);
+	for (int i = 0; i < 40; i++)
+		OK(edit(A, 39, i ? own(A) : own(A) + 1, 100 + i));
+	EXPECT_NAMES(1, 0);
+}
+
+static void test_replace_directories(void **state)
+{
+	OK(dir(A, 1, ROOT, "d"));
+	OK(dir(A, 2, ROOT, "e"));
+	OK(over(A, 1, ROOT, "d", 1, ROOT, "e", 2, 0));
+	assert_int_equal(who_is("e"), 1);
+	OK(dir(A, 3, ROOT, "x"));
+	OK(file(B, 4, 1, "f", 1));
+	KEPT(over(A, 3, ROOT, "x", own(A), ROOT, "e", 1, 0));
+	assert_int_equal(at("e/f"), 1);
+	EXPECT_NAMES(3, 1);
+}
+
+static void test_any_base(void **state)
+{
+	with_f();
+	OK(edit(A, F, C1, 2));
+	OK(edit(B, F, ANY, 3));
+	OK(mv(B, F, ROOT, "f", ANY, ROOT, "g"));
+	OK(rm(B, F, ROOT, "g", ANY, ANY));
+	SAME(rm(B, F, ROOT, "g", ANY, ANY));
+	EXPECT_NAMES(0, 0);
+}
+
+static void test_refused(void **state)
+{
+	with_f();
+	REJECT(file(B, F, ROOT, "g", 2), -EEXIST);
+	REJECT(file(B, ROOT, ROOT, "g", 2), -EINVAL);
+	REJECT(file(B, 2, ROOT, RESERVED_NAME, 2), -EPERM);
+	REJECT(mv(B, F, ROOT, "f", L1, ROOT, RESERVED_NAME), -EPERM);
+	REJECT(hard(B, F, ROOT, RESERVED_NAME), -EPERM);
+	REJECT(file(B, 2, F, "g", 2), -ENOTDIR);
+	REJECT(file(B, 2, 99, "g", 2), -ENOENT);
+	REJECT(edit(B, 99, 1, 2), -ENOENT);
+	REJECT(mv(B, ROOT, ROOT, "x", ANY, ROOT, "y"), -ENOENT);
+	REJECT(rmd(B, F, ROOT, "f", L1), -ENOTDIR);
+	OK(dir(A, 5, ROOT, "d"));
+	REJECT(rm(B, 5, ROOT, "d", ANY, ANY), -EISDIR);
+	REJECT(edit(B, 5, ANY, 2), -EISDIR);
+	REJECT(hard(B, 5, ROOT, "d2"), -EPERM);
+	REJECT(retarget(B, F, ANY, "t"), -EINVAL);
+	OK(rm(A, F, ROOT, "f", C1, L1));
+	REJECT(file(B, F, ROOT, "f", 2), -EEXIST);
+	/* The id of an alias is used, too. */
+	SAME(dir(B, 6, ROOT, "d"));
+	REJECT(file(B, 6, ROOT, "x", 2), -EEXIST);
+	OK(file(B, 7, 5, RESERVED_NAME, 2));
+}
+
+static void test_depth(void **state)
+{
+	int parent = ROOT, i;
+
+	for (i = 1; i < TREE_MAX_DEPTH; i++) {
+		OK(dir(A, i, parent, "d"));
+		parent = i;
+	}
+	OK(dir(A, i, parent, "d"));
+	REJECT(dir(A, i + 1, i, "d"), -ENAMETOOLONG);
+}
+
+static void test_tag(void **state)
+{
+	struct id client = node_id(1), node = node_id(2);
+	uint64_t tag = commit_tag(0, 1, &client, 1, &node);
+
+	assert_int_not_equal(tag, 0);
+	assert_int_equal(tag, commit_tag(0, 1, &client, 1, &node));
+	assert_int_not_equal(tag, commit_tag(1, 1, &client, 1, &node));
+	assert_int_not_equal(tag, commit_tag(0, 2, &client, 1, &node));
+	assert_int_not_equal(tag, commit_tag(0, 1, &client, 2, &node));
+	assert_int_not_equal(tag, commit_tag(0, 1, &node, 1, &node));
+	assert_int_not_equal(tag, commit_tag(0, 1, &client, 1, &client));
+}
+
+/* Two dead nodes whose senders claim one name; one dead and one alive. */
+static void test_exchange_dead(void **state)
+{
+	OK(file(A, 1, ROOT, "a", 1));
+	OK(file(A, 2, ROOT, "b", 2));
+	OK(rm(A, 1, ROOT, "a", ANY, ANY));
+	LOST(swap(B, 1, "b", ANY, 2, "b", ANY));
+	OK(rm(A, 2, ROOT, "b", ANY, ANY));
+	LOST(swap(B, 1, "x", ANY, 2, "x", ANY));
+	OK(swap(B, 1, "a", 1, 2, "b", 2));
+	assert_int_equal(at("a"), 2);
+	assert_int_equal(at("b"), 1);
+	EXPECT_NAMES(2, 0);
+}
+
+/* A node with a second name is not merged away from there. */
+static void test_no_merge_of_links(void **state)
+{
+	with_f();
+	OK(hard(A, F, ROOT, "h"));
+	OK(file(B, 2, ROOT, "n", 1));
+	KEPT(mv(A, F, ROOT, "f", L1, ROOT, "n"));
+	assert_int_equal(who_is("h"), F);
+	assert_int_equal(who_is("n"), 2);
+	assert_int_equal(who_is(w.last_name), F);
+	EXPECT_NAMES(3, 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(test_own_copy_followed),
+		T(test_own_chain),
+		T(test_replace_directories),
+		T(test_any_base),
+		T(test_refused),
+		T(test_depth),
+		T(test_exchange_dead),
+		T(test_no_merge_of_links),
+		T(test_tag),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
