@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tests of commit.h: every row of the conflict matrix; the row's number is in the test's name. Bases and refusals:
- * test_commit_base.c, random histories: test_commit_random.c.
+ * Tests of commit.h: every row of the conflict matrix; the row's number is in the test's name. Bases and
+ * refusals: test_commit_base.c, random histories: test_commit_random.c.
  */
 #include "commit_world.h"
 
