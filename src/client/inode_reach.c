@@ -219,13 +219,31 @@ int inode_open(struct inode_table *t, struct inode *i, int flags, int *ret_fd, s
 	return 0;
 }
 
+/* The directory's cached descriptor; the kernel asks for a directory's attributes after every change in it.
+ */
+static bool dir_is_open(struct inode_table *t, struct inode *i, struct dir_ref *ret_ref)
+{
+	MUTEX_GUARD(&t->lock);
+	if (!(i->flags & INODE_DIR) || !i->slot)
+		return false;
+	dir_cache_use(&t->dirs, i->slot);
+	use_locked(t, i, i->slot, ret_ref);
+	return true;
+}
+
 int inode_stat(struct inode_table *t, struct inode *i, struct stat *ret_stat, struct stat_id *ret_id)
 {
 	char name[NAME_MAX_BYTES + 1];
-	cleanup_fd int fd = known_fd(t, i);
+	cleanup_fd int fd = -1;
 	struct dir_ref dir;
 	int r;
 
+	if (dir_is_open(t, i, &dir)) {
+		r = check(t, i, dir.fd, "", ret_stat, ret_id);
+		inode_dir_put(t, &dir);
+		return r;
+	}
+	fd = known_fd(t, i);
 	if (fd >= 0)
 		return check(t, i, fd, "", ret_stat, ret_id);
 	if (fd != -ESTALE)
