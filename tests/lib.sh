@@ -20,6 +20,7 @@ build_dir() {
 build() {
 	build_to=$1
 	shift
+	mkdir -p "$build_to" || return 1
 	build_how=setup
 	[ ! -f "$build_to/build.ninja" ] || build_how=configure
 	if [ "$build_how" = setup ] || { [ $# -gt 0 ] && [ "$*" != "$(cat "$build_to/options" 2>/dev/null)" ]; }; then
@@ -27,14 +28,14 @@ build() {
 			meson setup "$build_to" "$top" "$@"
 		else
 			meson configure "$build_to" "$@"
-		fi </dev/null >"$build_to.log" 2>&1 || {
-			cat "$build_to.log" >&2
+		fi </dev/null >"$build_to/build.log" 2>&1 || {
+			cat "$build_to/build.log" >&2
 			return 1
 		}
 		echo "$*" >"$build_to/options"
 	fi
-	meson compile -C "$build_to" </dev/null >"$build_to.log" 2>&1 || {
-		cat "$build_to.log" >&2
+	meson compile -C "$build_to" </dev/null >"$build_to/build.log" 2>&1 || {
+		cat "$build_to/build.log" >&2
 		return 1
 	}
 }
