@@ -12,8 +12,8 @@ _syncfs_complete() {
 		local prefix=''
 		[[ $word == *,* ]] && prefix=${word%,*},
 		mapfile -t COMPREPLY < <(compgen -P "$prefix" -W "url= token_file= backing= state= uid= gid= namespace= config= \
-			durable=none durable=local durable=fsync durable=close offline=eio offline=block: offline=defer \
-			passthrough=auto passthrough=off poll_interval= insecure allow_other ro" -- "${word##*,}")
+			durable=none durable=local offline=eio offline=block: offline=defer \
+			passthrough=auto passthrough=off poll_interval= label= adopt insecure allow_other ro" -- "${word##*,}")
 		compopt -o nospace
 		return
 		;;
@@ -21,9 +21,9 @@ _syncfs_complete() {
 	syncfsd:--root | syncfsd:--token-file | syncfsd:--config | syncfsd:--tls-cert | syncfsd:--tls-key) ;;
 	syncfsd:token) words='add list revoke' ;;
 	syncfsd:*)
-		words='--root --listen --token-file --tls-cert --tls-key --config --namespace --help --version token approve reject'
+		words='--root --listen --token-file --tls-cert --tls-key --config --namespace --adopt --debug --help --version token approve reject'
 		;;
-	syncfsctl:syncfsctl) words='status wait token conflicts pause resume --json --help --version' ;;
+	syncfsctl:syncfsctl) words='status wait token conflicts pause resume reconnect --json --help --version' ;;
 	syncfsctl:*) [[ $word == -* ]] && words='--timeout --seq --json' ;;
 	esac
 	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
