@@ -167,6 +167,9 @@ static void daemon_stop(struct http *http)
 	mutex_unlock(&http->lock);
 	MHD_stop_daemon(http->daemon);
 	http->daemon = NULL;
+	if (http->quiesced_fd >= 0)
+		(void)close(http->quiesced_fd);
+	http->quiesced_fd = -1;
 }
 
 static int http_start_parts(struct http *http)
@@ -198,7 +201,7 @@ int http_start(const struct http_config *config, struct http **ret_http)
 	mutex_init(&http->lock, RANK_HTTP, "http");
 	cond_init(&http->changed);
 	http->config = *config;
-	http->listen_fd = -1;
+	http->listen_fd = http->quiesced_fd = -1;
 	*ret_http = http; /* before the first request can ask for it */
 	r = http_start_parts(http);
 	http->config.listen = http->config.tls_cert = http->config.tls_key =
@@ -216,12 +219,9 @@ void http_drain(struct http *http, uint32_t wait_ms)
 	uint64_t deadline_ms = clock_mono_ms() + wait_ms;
 
 	atomic_store_explicit(&http->draining, true, memory_order_relaxed);
-	if (http->daemon) {
-		int fd = MHD_quiesce_daemon(http->daemon);
-
-		if (fd >= 0)
-			(void)close(fd);
-	}
+	/* its thread may be using the descriptor still: closed after the daemon has ended */
+	if (http->daemon && http->quiesced_fd < 0)
+		http->quiesced_fd = MHD_quiesce_daemon(http->daemon);
 	MUTEX_GUARD(&http->lock);
 	while (http->open)
 		if (!cond_wait_until(&http->changed, &http->lock, deadline_ms))

@@ -30,7 +30,7 @@ struct http {
 
 	/* owned by the thread that starts, drains, resumes and stops */
 	struct MHD_Daemon *daemon;
-	int listen_fd;
+	int listen_fd, quiesced_fd;
 	bool is_tls;
 };
 
