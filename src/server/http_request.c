@@ -283,7 +283,7 @@ static enum MHD_Result hand_over(struct call *c)
 enum job_verdict http_run_job(void *arg, struct job *job)
 {
 	struct http *http = arg;
-	struct call *c = (struct call *)((char *)job - offsetof(struct call, job));
+	struct call *c = (void *)((char *)job - offsetof(struct call, job));
 
 	if (http->config.ops.handle(http->config.ops.arg, &c->x, &c->rs) == HTTP_PARKED)
 		return JOB_PARKED;
