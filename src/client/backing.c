@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <sched.h>
 #include <stdio.h>
 #include <sys/fsuid.h>
 #include <sys/syscall.h>
@@ -52,8 +53,25 @@ static void raise_capabilities(void)
 	(void)syscall(SYS_capset, &head, data);
 }
 
+/*
+ * Modes come from the kernel with the caller's mask applied already. The mask is part of what threads share
+ * (umask(2)); a thread that makes objects gets its own share, so that the rest of the program keeps its mask
+ * for its own files.
+ */
+static void drop_mask(void)
+{
+	static _Thread_local bool dropped;
+
+	if (dropped)
+		return;
+	(void)unshare(CLONE_FS); /* needs no rights; were it refused, the mask would go for all threads */
+	(void)umask(0);
+	dropped = true;
+}
+
 static bool become(struct caller who)
 {
+	drop_mask();
 	if (geteuid() != 0 || (who.uid == 0 && who.gid == 0))
 		return false;
 	(void)setfsgid(who.gid);

@@ -41,12 +41,16 @@ int fs_after_change(struct view *v, struct handle *h)
 int fs_complete(struct view *v, struct handle *h, bool synced)
 {
 	struct stat_id id;
+	int r;
 
 	if (!atomic_exchange(&h->wrote, false))
 		return synced ? capture_sync(v->capture) : 0;
 	atomic_store(&h->marked, false);
 	inode_identity(v->inodes, h->inode, &id);
-	return capture_closed(v->capture, &id, synced);
+	r = capture_closed(v->capture, &id, synced);
+	if (r)
+		atomic_store(&h->wrote, true); /* the next one tries again */
+	return r;
 }
 
 /* Opens for the moment: the applier must see a writer as long as the content moves. */

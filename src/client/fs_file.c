@@ -134,6 +134,12 @@ void fs_drop_handle(struct view *v, struct handle *h)
 	handle_close(v, h);
 }
 
+void fs_set_open_flags(const struct handle *h, struct fuse_file_info *fi)
+{
+	fi->fh = (uintptr_t)h;
+	fi->noflush = !h->writable; /* nothing to report at close: a round trip less */
+}
+
 void fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct view *v = view_of(req);
@@ -146,7 +152,7 @@ void fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		reply_result(req, r);
 		return;
 	}
-	fi->fh = (uintptr_t)h;
+	fs_set_open_flags(h, fi);
 	fi->keep_cache = inode_same_as_last_open(v->inodes, i, &id) && !(fi->flags & O_TRUNC);
 	if (fuse_reply_open(req, fi) == -ENOENT)
 		handle_close(v, h);

@@ -186,7 +186,7 @@ void fs_create(
 		reply_result(req, r);
 		return;
 	}
-	fi->fh = (uintptr_t)h;
+	fs_set_open_flags(h, fi);
 	if (fuse_reply_create(req, &e, fi) == -ENOENT) {
 		fs_drop_handle(v, h);
 		inode_forget(v->inodes, inode_of(v, e.ino), 1);

@@ -96,6 +96,8 @@ int fs_open_handle(
 /* A handle on a file that was just made: takes fd. The caller holds the tree lock. NULL: no memory, fd is
  * closed. */
 struct handle *fs_new_handle(struct view *v, struct inode *i, int flags, int take_fd);
+void fs_set_open_flags(
+	const struct handle *h, struct fuse_file_info *fi); /* what the kernel shall know of a new handle */
 void fs_drop_handle(struct view *v, struct handle *h); /* all that a release does */
 
 /* ---- the handlers ---- */

@@ -37,7 +37,7 @@ static int check(const struct inode_table *t, const struct inode *i, int dirfd, 
 
 /* ---- directories ---- */
 
-static void use_locked(struct inode_table *t, struct inode *i, struct dir_slot *s, struct dir_ref *ret_ref)
+static void use_locked(struct inode *i, struct dir_slot *s, struct dir_ref *ret_ref)
 {
 	i->refs++;
 	*ret_ref = (struct dir_ref){.fd = s->fd, .inode = i, .slot = s};
@@ -57,7 +57,7 @@ static int adopt(struct inode_table *t, struct inode *i, int take_fd, struct dir
 		s = dir_cache_add(&t->dirs, i, steal_fd(&fd));
 	if (!s)
 		return -ENOMEM;
-	use_locked(t, i, s, ret_ref);
+	use_locked(i, s, ret_ref);
 	return 0;
 }
 
@@ -69,7 +69,7 @@ static int dir_known(struct inode_table *t, struct inode *i, struct dir_ref *ret
 		return -ENOTDIR;
 	if (i->slot) {
 		dir_cache_use(&t->dirs, i->slot);
-		use_locked(t, i, i->slot, ret_ref);
+		use_locked(i, i->slot, ret_ref);
 		return 0;
 	}
 	if (i->pinned_fd < 0)
@@ -227,7 +227,7 @@ static bool dir_is_open(struct inode_table *t, struct inode *i, struct dir_ref *
 	if (!(i->flags & INODE_DIR) || !i->slot)
 		return false;
 	dir_cache_use(&t->dirs, i->slot);
-	use_locked(t, i, i->slot, ret_ref);
+	use_locked(i, i->slot, ret_ref);
 	return true;
 }
 

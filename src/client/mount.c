@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <syncfs/io.h>
@@ -204,6 +205,19 @@ static int open_session(struct mount *m, const struct mount_config *config, stru
 	return r;
 }
 
+/* Every open file of every program is one of ours, and the usual soft limit (1024) is there for select(2)
+ * only. */
+static void raise_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == limit.rlim_max)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+		log_debug("RLIMIT_NOFILE: %s", err_str(-errno));
+}
+
 int mount_new(const struct mount_config *config, struct mount **ret_mount, struct buf *why)
 {
 	struct mount *m = calloc(1, sizeof(*m));
@@ -214,6 +228,7 @@ int mount_new(const struct mount_config *config, struct mount **ret_mount, struc
 		buf_put_str(why, "out of memory");
 		return r;
 	}
+	raise_descriptors();
 	m->view.tree = config->tree;
 	m->view.tree_lock = config->tree_lock;
 	m->mountpoint = strdup(config->mountpoint);
@@ -361,7 +376,7 @@ int mount_run(struct mount *m)
 {
 	/* No SA_RESTART: the wait must end. */
 	struct sigaction wake = {.sa_handler = on_wake}, before;
-	mode_t mask;
+	sigset_t set;
 	int r;
 
 	m->loop_thread = pthread_self();
@@ -370,7 +385,9 @@ int mount_run(struct mount *m)
 	if (r)
 		return r;
 	(void)sigaction(WAKE_SIGNAL, &wake, &before);
-	mask = umask(0); /* modes come from the kernel with the caller's mask applied */
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, WAKE_SIGNAL);
+	(void)pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 	r = -pthread_create(&m->end_thread, NULL, wait_for_end, m);
 	if (!r) {
 		r = run_loop(m);
@@ -378,7 +395,6 @@ int mount_run(struct mount *m)
 		stop_set(m->stop);
 		(void)pthread_join(m->end_thread, NULL);
 	}
-	(void)umask(mask);
 	(void)sigaction(WAKE_SIGNAL, &before, NULL);
 	invalidate_stop(m->view.invalidate);
 	return r;
