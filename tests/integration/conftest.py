@@ -13,6 +13,12 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "seconds(n): this test may take longer than the usual 120 seconds")
 
 
+def pytest_collection_finish(session):
+    missing = [p for p in (harness.SYNCFS, harness.SYNCFSD, harness.SYNCFSCTL) if not os.path.exists(p)]
+    if missing and not session.config.option.collectonly:
+        pytest.exit(f"not built: {missing}", returncode=3)
+
+
 def fuse_is_there():
     try:
         os.close(os.open("/dev/fuse", os.O_RDWR))
@@ -33,9 +39,6 @@ def world(request):
         if os.environ.get("CI"):
             pytest.fail("/dev/fuse cannot be opened")
         pytest.skip("/dev/fuse cannot be opened")
-    missing = [p for p in (harness.SYNCFS, harness.SYNCFSD, harness.SYNCFSCTL) if not os.path.exists(p)]
-    if missing:
-        pytest.fail(f"not built: {missing}")
     marker = request.node.get_closest_marker("seconds")
     seconds = (marker.args[0] if marker else 120) * harness.SLOW
     made = harness.World(request.node.name)

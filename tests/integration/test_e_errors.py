@@ -172,13 +172,16 @@ def test_no_arguments(world):
                                   ["--token-file", "/nonexistent"], ["--config", "/nonexistent"],
                                   ["--root", "/proc/version"], ["--tls-cert", "/nonexistent"]])
 def test_server_options(world, argv):
-    refused(world, [SYNCFSD, "--root", world.join("r"), *argv])
+    write(world.join("token"), "a token of the test\n")
+    os.chmod(world.join("token"), 0o600)
+    refused(world, [SYNCFSD, "--root", world.join("r"), "--token-file", world.join("token"), *argv])
 
 
 def test_server_port_in_use(world):
     server = world.server()
     assert str(server.port) in refused(world, [SYNCFSD, "--root", world.join("other"), "--listen",
-                                               f"127.0.0.1:{server.port}"])
+                                               f"127.0.0.1:{server.port}", "--token-file",
+                                               server.token_file])
 
 
 def test_server_root_in_use(world):
@@ -187,7 +190,7 @@ def test_server_root_in_use(world):
 
 
 BAD_PATHS = ["", "/", "/etc/passwd", "../x", "a/../../x", "a/..", "..", ".", "./x", "a/./b", "a//b", "a/", "a\0b",
-             ".syncfs", ".syncfs/x", "x" * 256, "a/" * 520 + "x", "\ud800"]
+             ".syncfs", ".syncfs/x", "x" * 256, "x/" * 2100 + "x", "\ud800"]
 
 
 @pytest.mark.parametrize("action", ["upload", "delete", "mkdir", "rename from", "rename to"])
@@ -229,6 +232,14 @@ MALFORMED = {
     "too deep": b'{"action":"upload","file_path":"f","file_content":"x","d":' + b"[" * 100 + b"]" * 100 + b"}",
     "rename without new_path": b'{"action":"rename","file_path":"kept"}',
 }
+
+
+def test_too_deep_a_path(world):
+    server = world.server()
+    for action in ("upload", "mkdir"):
+        reply = server.sync({"action": action, "file_path": "a/" * 520 + "x", "file_content": ""})
+        assert reply.status in (400, 413, 414), reply
+        assert tree(server.root) == {}
 
 
 def test_malformed_simple_requests(world):
@@ -274,7 +285,7 @@ def test_malformed_batches(world):
 
 BAD_REQUESTS = [
     ("GET", "/nothing", 404), ("GET", "/", 404), ("PUT", "/sync", 405), ("DELETE", "/poll", 405), ("POST", "/poll", 405),
-    ("GET", "/poll?cursor=nonsense", 400), ("GET", "/poll?cursor=&wait=1", 400), ("GET", "/poll?cursor=0.0.0&wait=soon", 400),
+    ("GET", "/poll?cursor=nonsense", 400), ("GET", "/poll?cursor=0.0.0&wait=soon", 400),
     ("GET", "/files/none", 404), ("GET", "/files/../x", 400), ("GET", "/files/%2e%2e/x", 400), ("GET", "/files/.syncfs/x", 400),
     ("GET", "/files/a%00b", 400), ("PUT", "/files/", 400), ("GET", "/files/%zz", 400), ("POST", "/chunks/missing", 400),
     ("POST", "/chunks/get", 400), ("GET", "/session?client=xyz", 400), ("GET", "/tree?cursor=xyz", 400)]
@@ -327,7 +338,7 @@ def test_token_is_checked_before_the_body(world):
 
 def test_body_over_the_limit(world):
     server = world.server()
-    head = f"POST /sync HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token}\r\nContent-Length: {65 << 20}\r\n\r\n"
+    head = f"POST /sync HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token}\r\nContent-Type: application/json\r\nContent-Length: {65 << 20}\r\n\r\n"
     assert raw(server.port, head.encode(), 10).split(b" ")[1] == b"413"
 
 
