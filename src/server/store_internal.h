@@ -141,7 +141,7 @@ struct placed {
 int store_place(
 	struct store *s, struct steps *steps, bool redo, struct placed **ret_placed, size_t *ret_count);
 
-/* ---- store_txn.c ---- */
+/* ---- one transaction ---- */
 
 struct txn {
 	struct store *s;
@@ -161,13 +161,24 @@ struct txn {
 	size_t first_step;
 	uint64_t op_seq;
 	struct id tag_node;
-	bool no_data;
 	const struct result *results; /* of this batch so far, dense */
 	size_t results_count;
 	struct result own;
 };
 
-/* All REQUIRES(s->lock). */
+/* ---- store_emit.c ---- */
+
+int txn_emit(void *txn, const struct place_step *said); /* place() of commit_env */
+int txn_predict(struct txn *x, const struct id *node,
+	const struct stat_id *stat); /* what the steps so far will leave */
+int txn_expect(struct txn *x, const struct id *node,
+	struct stat_id *ret_stat); /* that, or what was seen last; zeros */
+/* A live node that is no longer in the tree is put there again, from history. -ENODATA: its content is not
+ * there; nothing done. */
+int txn_place_again(struct txn *x, const struct node_state *n, const struct id *dir, const char *name);
+
+/* ---- store_txn.c: All REQUIRES(s->lock). ---- */
+
 int txn_begin(struct txn *x, struct store *s, bool in_place);
 /* -ENODATA: content to be brought back is no more: undo all, and reject this one. */
 int txn_apply(struct txn *x, const struct commit_sender *sender, const struct op *op,
@@ -184,6 +195,33 @@ int result_unpack(const void *bytes, size_t len, struct result *ret_result);
 int store_apply_one(struct store *s, const struct commit_sender *sender, struct op *op,
 	struct prepared *prepared, struct result *ret_result);
 void store_changed(struct store *s); /* tells the listener; holding nothing */
+
+/* ---- store_look.c: the tree compared with the rows ---- */
+
+/* A walk of comparisons, in transactions that it opens and closes as it goes. All REQUIRES(s->lock). */
+struct look {
+	struct store *s;
+	struct txn x;
+	bool open; /* x */
+	unsigned pending; /* operations in it */
+	struct id *dirs; /* still to be scanned whole */
+	size_t dirs_count, dirs_cap;
+	/* told what to come back to: a name that is not there (evidence of a deletion), one that is being
+	 * written */
+	void (*gone)(void *arg, const struct id *dir, const char *name);
+	void (*busy)(void *arg, const struct id *dir, const char *name);
+	void *arg;
+};
+
+/* One name. -ENOENT: the directory is not where the rows have it. */
+int look_name(struct look *l, const struct id *dir, const char *name);
+int look_push(struct look *l, const struct id *dir); /* to be scanned whole, with what is below it */
+int look_scan(struct look *l); /* all that was pushed */
+/* Removes a name and all below it from the rows. */
+int look_drop(struct look *l, const struct id *dir, const char *name, const struct id *node);
+int look_end(struct look *l, int r); /* commits, or undoes when r is an error; frees */
+/* Whether dir/name is in the rows and not in the tree: 1, its node; 0; -errno. */
+int look_missing(struct look *l, const struct id *dir, const char *name, struct id *ret_node);
 
 /* ---- store_hand.c: edits made by hand ---- */
 

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* store.h: edits made by hand become changes, while it runs and while it was down; deletions in bulk wait for
+ * an answer. */
+#include "store_fixture.h"
+
+#include <sys/xattr.h>
+
+static void edits_while_running(void **state)
+{
+	struct fixture *f = *state;
+	struct feed feed;
+	struct id a = add_file(f, ID_ROOT, "a", "one"), moved_id;
+
+	send_all(f, OUTCOME_OK);
+	disk_write(f, "a", "two by hand");
+	feed_wait(f, "a", "two by hand", false);
+	disk_write(f, "new", "fresh");
+	feed_wait(f, "new", "fresh", false);
+	assert_int_equal(mkdir(path_in(f, "dir"), 0755), 0);
+	disk_write(f, "dir/inner", "in");
+	feed_wait(f, "inner", "in", false);
+	disk_write(f, "dir/later", "l");
+	feed_wait(f, "later", "l", false);
+	assert_int_equal(symlink("target", path_in(f, "link")), 0);
+	feed_wait(f, "link", NULL, false);
+	{
+		char from[128];
+
+		strcpy(from, path_in(f, "a"));
+		assert_int_equal(rename(from, path_in(f, "dir/moved")), 0);
+	}
+	feed_wait(f, "moved", "two by hand", false);
+	feed_read(f, NULL, 1 << 20, &feed);
+	moved_id = feed_find(&feed, "moved", NULL)->node;
+	feed_fini(&feed);
+	assert_memory_equal(&moved_id, &a, sizeof(a)); /* the same node */
+	assert_int_equal(chmod(path_in(f, "dir/moved"), 0600), 0);
+	assert_int_equal(unlink(path_in(f, "new")), 0);
+	feed_wait(f, "new", NULL, true);
+	assert_int_equal(unlink(path_in(f, "link")), 0);
+	feed_wait(f, "link", NULL, true);
+	feed_read(f, NULL, 1 << 20, &feed);
+	assert_int_equal(feed_find(&feed, "moved", NULL)->mode, 0600);
+	feed_fini(&feed);
+}
+
+static void atomic_save_is_an_edit(void **state)
+{
+	struct fixture *f = *state;
+	char from[128];
+
+	add_file(f, ID_ROOT, "a", "one");
+	send_all(f, OUTCOME_OK);
+	disk_write(f, "a.tmp", "saved");
+	strcpy(from, path_in(f, "a.tmp"));
+	assert_int_equal(rename(from, path_in(f, "a")), 0);
+	feed_wait(f, "a", "saved", false);
+	feed_wait(f, "a.tmp", NULL, true);
+}
+
+static void edits_while_down(void **state)
+{
+	struct fixture *f = *state;
+	struct feed feed;
+	struct id d = add_dir(f, ID_ROOT, "d"), a = add_file(f, d, "a", "one"), moved_id;
+	struct cursor before, after;
+	char from[128];
+
+	add_file(f, d, "b", "bee");
+	add_file(f, ID_ROOT, "c", "sea");
+	add_file(f, ID_ROOT, "same", "same");
+	send_all(f, OUTCOME_OK);
+	store_cursor(f->store, &before);
+	fixture_shut(f);
+	strcpy(from, path_in(f, "d"));
+	assert_int_equal(rename(from, path_in(f, "e")), 0);
+	strcpy(from, path_in(f, "e/a"));
+	assert_int_equal(rename(from, path_in(f, "top")), 0);
+	disk_write(f, "c", "changed while down");
+	assert_int_equal(unlink(path_in(f, "e/b")), 0);
+	disk_write(f, "e/new", "n");
+	assert_int_equal(fixture_reopen(f, false), 0);
+	feed_read(f, NULL, 1 << 20, &feed);
+	assert_non_null(feed_find(&feed, "e", NULL));
+	assert_null(feed_find(&feed, "d", NULL));
+	assert_null(feed_find(&feed, "b", NULL));
+	assert_non_null(feed_find(&feed, "new", NULL));
+	moved_id = feed_find(&feed, "top", NULL)->node;
+	assert_memory_equal(&moved_id, &a, sizeof(a));
+	moved_id = feed_find(&feed, "e", NULL)->node;
+	assert_memory_equal(&moved_id, &d, sizeof(d));
+	feed_fini(&feed);
+	feed_wait(f, "c", "changed while down", false);
+	feed_read(f, &before, 1 << 20, &feed);
+	assert_null(feed_find(&feed, "same", NULL));
+	feed_fini(&feed);
+	/* once more: nothing has changed, so nothing is told */
+	store_cursor(f->store, &before);
+	fixture_shut(f);
+	assert_int_equal(fixture_reopen(f, false), 0);
+	store_cursor(f->store, &after);
+	assert_int_equal(before.seq, after.seq);
+}
+
+static void own_placements_are_no_edits(void **state)
+{
+	struct fixture *f = *state;
+	struct cursor before, after;
+	char names[100][16];
+
+	for (int i = 0; i < 100; i++) {
+		snprintf(names[i], sizeof(names[i]), "n%d", i);
+		add_file(f, ID_ROOT, names[i], names[i]);
+	}
+	send_all(f, OUTCOME_OK);
+	store_cursor(f->store, &before);
+	/* an edit made after them is heard after them */
+	disk_write(f, "mark", "m");
+	feed_wait(f, "mark", "m", false);
+	store_cursor(f->store, &after);
+	assert_int_equal(after.seq, before.seq + 1);
+}
+
+static void edit_in_the_way_of_a_write_is_kept(void **state)
+{
+	struct fixture *f = *state;
+	struct id a = add_file(f, ID_ROOT, "a", "one");
+	struct content content;
+	struct blob manifest;
+	struct buf got = BUF_INIT;
+	struct hash chunk = hash_bytes("client", 6);
+	struct op *op;
+
+	send_all(f, OUTCOME_OK);
+	disk_write(f, "a", "by hand, newer");
+	op = add_op(f, OP_WRITE, a);
+	set_data(f, op, "client", 6);
+	content = op->content;
+	send_all(f, OUTCOME_OK);
+	/* Whichever came first, the other is not lost. */
+	feed_wait(f, "a", NULL, false);
+	assert_int_equal(store_manifest(f->store, &content.hash, &manifest), 0);
+	free(manifest.data);
+	assert_int_equal(store_chunk_get(f->store, &chunk, &got), 0);
+	buf_fini(&got);
+}
+
+static void fill(struct fixture *f, int count)
+{
+	static char names[1300][16];
+	struct id d = add_dir(f, ID_ROOT, "many");
+
+	send_all(f, OUTCOME_OK);
+	for (int i = 0; i < count; i++) {
+		snprintf(names[i], sizeof(names[i]), "m%d", i);
+		add_file(f, d, names[i], "same content");
+		if (f->count == 500)
+			send_all(f, OUTCOME_OK);
+	}
+	send_all(f, OUTCOME_OK);
+}
+
+static void delete_many(struct fixture *f)
+{
+	char command[128];
+
+	snprintf(command, sizeof(command), "rm -r '%s/many'", f->root);
+	assert_int_equal(system(command), 0);
+}
+
+static void bulk_deletion_is_held(void **state)
+{
+	struct fixture *f = *state;
+	struct store_status status;
+	struct id old = add_file(f, ID_ROOT, "old", "same content");
+	struct op *op;
+
+	/* what was deleted once is in the history, and so can be brought back */
+	send_all(f, OUTCOME_OK);
+	op = add_op(f, OP_UNLINK, old);
+	op->parent = ID_ROOT;
+	op->name = (char *)(uintptr_t) "old";
+	send_all(f, OUTCOME_OK);
+	fill(f, 1200);
+	add_file(f, ID_ROOT, "other", "stays");
+	send_all(f, OUTCOME_OK);
+	fixture_shut(f);
+	delete_many(f);
+	assert_int_equal(fixture_reopen(f, false), 0);
+	store_status(f->store, &status);
+	assert_int_equal(status.held_deletions, 1201);
+	assert_int_equal(status.nodes, 1202);
+	assert_int_equal(store_answer_held(f->store, false), 0);
+	store_status(f->store, &status);
+	assert_int_equal(status.held_deletions, 0);
+	disk_is(f, "many/m7", "same content");
+	disk_is(f, "many/m1199", "same content");
+	fixture_shut(f);
+	delete_many(f);
+	assert_int_equal(fixture_reopen(f, false), 0);
+	store_status(f->store, &status);
+	assert_int_equal(status.held_deletions, 1201);
+	assert_int_equal(store_answer_held(f->store, true), 0);
+	store_status(f->store, &status);
+	assert_int_equal(status.held_deletions, 0);
+	assert_int_equal(status.nodes, 1);
+	feed_wait(f, "many", NULL, true);
+}
+
+static void emptied_root_deletes_nothing(void **state)
+{
+	struct fixture *f = *state;
+	struct store_status status;
+	struct feed feed;
+
+	add_file(f, ID_ROOT, "a", "x");
+	add_file(f, ID_ROOT, "b", "y");
+	add_file(f, ID_ROOT, "c", "z");
+	send_all(f, OUTCOME_OK);
+	assert_int_equal(unlink(path_in(f, "a")), 0);
+	assert_int_equal(unlink(path_in(f, "b")), 0);
+	assert_int_equal(unlink(path_in(f, "c")), 0);
+	/* no event tells of what is held */
+	for (uint64_t deadline = clock_mono_ms() + DEADLINE_MS;;) {
+		store_status(f->store, &status);
+		if (status.held_deletions)
+			break;
+		assert_true(clock_mono_ms() < deadline);
+		usleep(2000);
+	}
+	assert_int_equal(status.held_deletions, 3);
+	feed_read(f, NULL, 1 << 20, &feed);
+	assert_non_null(feed_find(&feed, "a", NULL));
+	feed_fini(&feed);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+#define STORE_TEST(name) cmocka_unit_test_setup_teardown(name, fixture_open, fixture_close)
+		STORE_TEST(edits_while_running),
+		STORE_TEST(atomic_save_is_an_edit),
+		STORE_TEST(edits_while_down),
+		STORE_TEST(own_placements_are_no_edits),
+		STORE_TEST(edit_in_the_way_of_a_write_is_kept),
+		STORE_TEST(bulk_deletion_is_held),
+		STORE_TEST(emptied_root_deletes_nothing),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
