@@ -41,6 +41,12 @@ static int __attribute__((format(printf, 3, 4))) refuse(const struct check *c, i
 	return err;
 }
 
+/* After a call that failed: never 0. */
+static int last_error(void)
+{
+	return errno > 0 ? -errno : -EIO;
+}
+
 static bool is_mounted(const struct check *c, const char *path)
 {
 	const struct mount_entry *e = mount_list_find(&c->mounts, path);
@@ -64,7 +70,7 @@ static int make_real(const struct check *c, char **path, const char *what)
 			c, -EINVAL, "the %s %s lies in a mount of syncfs: choose one outside", what, *path);
 	real = realpath(*path, NULL);
 	if (real == NULL) {
-		r = -errno;
+		r = last_error();
 		return refuse(c, r,
 			r == -ENOENT ? "the %s %s does not exist: make it first"
 				     : "the %s %s cannot be used: %s",
@@ -80,7 +86,7 @@ static int make_real(const struct check *c, char **path, const char *what)
 		return refuse(
 			c, -EINVAL, "the %s %s lies in a mount of syncfs: choose one outside", what, real);
 	if (stat(real, &st) < 0) {
-		r = -errno;
+		r = last_error();
 		return refuse(c, r, "the %s %s cannot be used: %s", what, real, err_str(r));
 	}
 	if (!S_ISDIR(st.st_mode))
@@ -96,7 +102,7 @@ static int check_empty(const struct check *c, const char *path)
 	int r;
 
 	if (dir == NULL) {
-		r = -errno;
+		r = last_error();
 		return refuse(c, r, "the mountpoint %s cannot be used: %s", path, err_str(r));
 	}
 	errno = 0;
@@ -114,11 +120,11 @@ static int check_empty(const struct check *c, const char *path)
 
 static int make_default(const struct check *c, char **at, char *prefix, const char *of, const char *option)
 {
-	int r = prefix != NULL ? 0 : -errno;
+	int r = prefix != NULL ? 0 : last_error();
 
 	if (r == 0) {
 		*at = config_dirs_name_for(prefix, of);
-		r = *at != NULL ? io_make_dirs(*at, 0700) : -errno;
+		r = *at != NULL ? io_make_dirs(*at, 0700) : last_error();
 	}
 	if (r < 0)
 		r = refuse(c, r, "there is no place for %s (%s): name one with -o %s=DIR",
@@ -133,7 +139,7 @@ static int check_writable(const struct check *c, const char *path, const char *w
 
 	if (faccessat(AT_FDCWD, path, R_OK | W_OK | X_OK, AT_EACCESS) == 0)
 		return 0;
-	r = -errno;
+	r = last_error();
 	if (r == -EROFS)
 		return refuse(c, r, "the %s %s is read-only: choose one that can be written", what, path);
 	return refuse(c, r,

@@ -131,10 +131,9 @@ int ask(const struct mount_entry *mount, const struct control_request *request,
 
 	if (r < 0)
 		return r;
-	if (request->command == CONTROL_WAIT && request->timeout_ms < 0)
-		deadline_ms = UINT64_MAX;
-	else if (request->command == CONTROL_WAIT &&
-		__builtin_add_overflow(deadline_ms, (uint64_t)request->timeout_ms, &deadline_ms))
+	if (request->command == CONTROL_WAIT &&
+		(request->timeout_ms < 0 ||
+			__builtin_add_overflow(deadline_ms, (uint64_t)request->timeout_ms, &deadline_ms)))
 		deadline_ms = UINT64_MAX;
 	r = send_request(fd, request);
 	if (r == 0)
