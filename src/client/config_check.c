@@ -5,6 +5,7 @@
  */
 #include "config.h"
 
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -61,6 +62,7 @@ static int make_real(const struct check *c, char **path, const char *what)
 	struct stat st;
 	int r;
 
+	assert(*path != NULL);
 	if (is_mounted(c, *path))
 		return refuse(c, -EBUSY,
 			"%s is a mountpoint of syncfs already: unmount it first with fusermount3 -u %s",
@@ -158,6 +160,7 @@ static int check_backing(const struct check *c)
 		r = make_real(c, &f->backing, "backing directory");
 	if (r < 0)
 		return r;
+	assert(f->backing != NULL);
 	f->backing_is_mountpoint = strcmp(f->backing, f->mountpoint) == 0;
 	if (!f->backing_is_mountpoint && path_is_within(f->mountpoint, f->backing))
 		return refuse(c, -EINVAL,
@@ -189,6 +192,7 @@ static int check_state(const struct check *c)
 	}
 	if (r == 0)
 		r = make_real(c, &f->state, "state directory");
+	assert(r < 0 || f->state != NULL);
 	if (r == 0 && (path_is_within(f->state, f->backing) || path_is_within(f->state, f->mountpoint)))
 		r = refuse(c, -EINVAL,
 			"the state directory %s lies in the tree that is mirrored: choose one outside it",
@@ -200,6 +204,7 @@ static int check_all(const struct check *c)
 {
 	int r = make_real(c, &c->config->mountpoint, "mountpoint");
 
+	assert(c->config->mountpoint != NULL);
 	if (r == 0)
 		r = check_backing(c);
 	if (r == 0 && !c->config->backing_is_mountpoint)
