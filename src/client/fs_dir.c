@@ -47,11 +47,13 @@ void fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		inode_dir_put(v->inodes, &dir);
 		r = fd < 0 ? fd : 0;
 	}
-	if (!r && (!(h = calloc(1, sizeof(*h))) || !(stream = fdopendir(fd))))
-		r = -ENOMEM;
-	if (r) {
+	if (!r) {
+		h = calloc(1, sizeof(*h));
+		stream = h ? fdopendir(fd) : NULL;
+	}
+	if (!h || !stream) {
 		free(h);
-		reply_result(req, r);
+		reply_result(req, r ? r : -ENOMEM);
 		return;
 	}
 	(void)steal_fd(&fd); /* the stream's */

@@ -484,6 +484,22 @@ void inode_handle_remove(struct inode_table *t, struct handle *h)
 	sweep(&g);
 }
 
+struct handle *inode_any_handle(struct inode_table *t)
+{
+	size_t n;
+
+	MUTEX_GUARD(&t->lock);
+	for (n = 0; n < t->chain_count; n++) {
+		const struct inode *i;
+
+		for (i = t->chains[n]; i; i = i->next) {
+			if (!(i->flags & INODE_DIR) && i->handles)
+				return i->handles;
+		}
+	}
+	return NULL;
+}
+
 void inode_writer_add(struct inode_table *t, struct inode *i)
 {
 	MUTEX_GUARD(&t->lock);

@@ -89,6 +89,8 @@ bool inode_is_displaced(struct inode_table *t, struct inode *i);
 void inode_handle_add(
 	struct inode_table *t, struct inode *i, struct handle *h); /* takes a reference; counts writers */
 void inode_handle_remove(struct inode_table *t, struct handle *h);
+struct handle *inode_any_handle(
+	struct inode_table *t); /* NULL: none is left; for the end, when nothing is served any more */
 void inode_writer_add(struct inode_table *t, struct inode *i);
 void inode_writer_remove(struct inode_table *t, struct inode *i);
 void inode_changed(struct inode *i); /* generation + 1 */
@@ -96,6 +98,9 @@ void inode_changed(struct inode *i); /* generation + 1 */
  * good. */
 bool inode_same_as_last_open(struct inode_table *t, struct inode *i, const struct stat_id *stat);
 void inode_forget_open(struct inode_table *t, struct inode *i); /* the next open drops cached pages */
+
+/* Appends the paths (relative, each with a NUL) of the files that are open for writing. -ENOMEM. */
+int inode_writer_paths(struct inode_table *t, struct buf *paths);
 
 /*
  * Counts invalidations. A lookup that saw it change may carry what is stale since: its answer must not be

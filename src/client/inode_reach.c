@@ -256,6 +256,37 @@ int inode_stat(struct inode_table *t, struct inode *i, struct stat *ret_stat, st
 	return r;
 }
 
+static void put_path_locked(const struct inode_table *t, const struct inode *i, struct buf *paths)
+{
+	const struct inode *way[TREE_MAX_DEPTH];
+	size_t depth = 0;
+
+	for (; i != t->root; i = i->parent) {
+		if (!i->parent || depth == TREE_MAX_DEPTH)
+			return; /* unlinked, or out of reach */
+		way[depth++] = i;
+	}
+	while (depth > 0) {
+		buf_put_str(paths, way[--depth]->name);
+		buf_put_u8(paths, depth ? '/' : 0);
+	}
+}
+
+int inode_writer_paths(struct inode_table *t, struct buf *paths)
+{
+	const struct inode *i;
+	size_t n;
+
+	MUTEX_GUARD(&t->lock);
+	for (n = 0; n < t->chain_count; n++) {
+		for (i = t->chains[n]; i; i = i->next) {
+			if (i->writers)
+				put_path_locked(t, i, paths);
+		}
+	}
+	return paths->error;
+}
+
 /* One level: makes the name of i durable and gives its directory, with a reference. */
 static int sync_name(struct inode_table *t, struct inode *i, struct inode **ret_parent)
 {

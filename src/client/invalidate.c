@@ -84,7 +84,7 @@ static int send_item(struct invalidate *v, const struct item *item)
 		if (item->child)
 			return fuse_lowlevel_notify_delete(v->session, ino,
 				inode_nodeid(v->inodes, item->child), item->name, strlen(item->name));
-		/* fall through */
+		__attribute__((fallthrough));
 	case ITEM_ENTRY:
 		return fuse_lowlevel_notify_inval_entry(v->session, ino, item->name, strlen(item->name));
 	case ITEM_ATTR:

@@ -6,8 +6,8 @@
  *
  * The end: mount_stop() only sets a flag that a thread waits for. The thread first unmounts while the session
  * still serves, so that dirty pages of mappings and all releases come in; when somebody is still inside
- * (EBUSY) it has those pages written by syncfs(2), ends the loop, and the mount is detached when the session
- * closes. In both cases nothing is left mounted.
+ * (EBUSY) it has those pages written file by file, ends the loop, and the mount is detached when the
+ * session closes. In both cases nothing is left mounted.
  */
 #include "mount.h"
 
@@ -305,14 +305,30 @@ static int unmount_serving(const char *mountpoint)
 	return run_fusermount(mountpoint);
 }
 
-/* Pages of mappings that only the kernel has. */
-static void write_mappings(const char *mountpoint)
+/*
+ * Pages of mappings that only the kernel has. Not syncfs(2): for FUSE it starts the writing and does not wait
+ * (sync_inodes_sb() passes over mappings without data integrity; measured on 6.18). fsync through the mount
+ * waits, file by file.
+ */
+static void write_mappings(struct mount *m)
 {
-	cleanup_fd int fd = open(mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cleanup_fd int root = open(m->mountpoint, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	cleanup_buf struct buf paths = BUF_INIT;
+	const char *path;
+	int r = inode_writer_paths(m->view.inodes, &paths);
 
-	if (fd < 0 || syncfs(fd) < 0)
-		log_warn("unmount %s: mapped files may lack their last changes: %s", mountpoint,
-			err_str(-errno));
+	for (size_t at = 0; !r && at < paths.len; at += strlen(path) + 1) {
+		cleanup_fd int fd = -1;
+
+		path = (const char *)paths.data + at;
+		fd = openat(root, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+		if (fd < 0 || fsync(fd) < 0)
+			log_warn("unmount %s: %s may lack the last changes of a mapping: %s", m->mountpoint,
+				path, err_str(-errno));
+	}
+	if (r)
+		log_warn("unmount %s: mapped files may lack their last changes: %s", m->mountpoint,
+			err_str(r));
 }
 
 /* 0: the loop ends by itself, its device is gone. */
@@ -322,7 +338,7 @@ static int end_mount(struct mount *m)
 
 	if (r && !fuse_session_exited(m->session)) {
 		log_info("unmount %s: %s, detaching it", m->mountpoint, err_str(r));
-		write_mappings(m->mountpoint);
+		write_mappings(m);
 	}
 	return r;
 }
@@ -372,6 +388,15 @@ void mount_stop(struct mount *m)
 	stop_set(m->stop);
 }
 
+/* What the kernel could not release any more; reported complete as by a close. */
+static void drop_handles(struct mount *m)
+{
+	struct handle *h;
+
+	while ((h = inode_any_handle(m->view.inodes)))
+		fs_drop_handle(&m->view, h);
+}
+
 int mount_run(struct mount *m)
 {
 	/* No SA_RESTART: the wait must end. */
@@ -394,6 +419,7 @@ int mount_run(struct mount *m)
 		atomic_store(&m->loop_ended, true);
 		stop_set(m->stop);
 		(void)pthread_join(m->end_thread, NULL);
+		drop_handles(m);
 	}
 	(void)sigaction(WAKE_SIGNAL, &before, NULL);
 	invalidate_stop(m->view.invalidate);

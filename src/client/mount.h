@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The mount: a libfuse low-level session over a tree. main opens the tree (before mounting), makes the parts, mounts,
- * daemonizes if asked, starts the threads, and runs the loop until unmount or a signal.
+ * The mount: a libfuse low-level session over a tree. main opens the tree (before mounting), makes the parts,
+ * mounts, daemonizes if asked, starts the threads, and runs the loop until unmount or a signal.
  */
 #ifndef SYNCFS_CLIENT_MOUNT_H
 #define SYNCFS_CLIENT_MOUNT_H
@@ -25,8 +25,9 @@ struct mount_config {
 };
 
 /*
- * In this order: mount_new() makes the session and mounts; mount_table() and mount_invalidate() give its parts to others; mount_set_capture() before the
- * loop; mount_run() serves until unmounted or mount_stop(); mount_free() unmounts if still mounted. mount_new() gives -errno and a sentence in *why.
+ * In this order: mount_new() makes the session and mounts; mount_table() and mount_invalidate() give its
+ * parts to others; mount_set_capture() before the loop; mount_run() serves until unmounted or mount_stop();
+ * mount_free() unmounts if still mounted. mount_new() gives -errno and a sentence in *why.
  */
 int mount_new(const struct mount_config *config, struct mount **ret_mount, struct buf *why);
 struct inode_table *mount_table(struct mount *m);
