@@ -20,6 +20,7 @@
 struct dir_slot {
 	char *path;
 	int fd;
+	bool is_own; /* owned by us, so that new objects in it are so already */
 };
 
 struct place {
@@ -50,6 +51,7 @@ static void dirs_forget(struct place *p)
 static int dir_get(struct place *p, const char *path)
 {
 	struct dir_slot slot;
+	struct stat st;
 
 	for (size_t i = p->dirs_count; i > 0; i--) {
 		if (strcmp(p->dirs[i - 1].path, path) == 0)
@@ -65,8 +67,18 @@ static int dir_get(struct place *p, const char *path)
 		(void)close(slot.fd);
 		return -ENOMEM;
 	}
+	slot.is_own = fstat(slot.fd, &st) == 0 && st.st_uid == geteuid() && st.st_gid == getegid();
 	p->dirs[p->dirs_count++] = slot;
 	return slot.fd;
+}
+
+static bool dir_is_own(const struct place *p, int fd)
+{
+	for (size_t i = p->dirs_count; i > 0; i--) {
+		if (p->dirs[i - 1].fd == fd)
+			return p->dirs[i - 1].is_own;
+	}
+	return false;
 }
 
 static int dirs_sync(struct place *p)
@@ -182,7 +194,7 @@ static int place_create(struct place *p, const struct step *step, int dir)
 	struct stat_id now;
 	int r = 0;
 
-	if (p->s->is_root)
+	if (p->s->is_root && !dir_is_own(p, dir))
 		r = stage_set_owner(p->t, step->stage, dir, -1, -1);
 	if (r == 0)
 		r = attr_of_step(p, step);

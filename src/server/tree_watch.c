@@ -209,22 +209,23 @@ static void *watch_main(void *arg)
 	int delay = 0; /* the owner may have something waiting since its start */
 
 	while (!atomic_load(&w->stop)) {
-		struct pollfd fds[2] = {{w->fd, POLLIN, 0}, {w->wake_fd, POLLIN, 0}};
+		struct pollfd fds[2] = {{w->wake_fd, POLLIN, 0}, {w->fd, POLLIN, 0}};
 		bool pending = w->count || w->overflow;
-		int wait = pending ? burst_wait(w) : delay, n;
+		int n;
 		uint64_t drained;
 
-		n = wait == 0 && pending ? 0 : poll(fds, 2, wait);
+		/* During a burst the events gather in the kernel: one reading for many of them. */
+		n = poll(fds, pending ? 1 : 2, pending ? burst_wait(w) : delay);
 		if (atomic_load(&w->stop))
 			break;
-		if (n > 0 && fds[0].revents)
+		if (pending || (n > 0 && fds[1].revents))
 			read_events(w);
-		if (n > 0 && fds[1].revents)
+		if (n > 0 && fds[0].revents)
 			(void)!read(w->wake_fd, &drained, sizeof(drained));
 		if (w->count || w->overflow) {
 			if (burst_wait(w) > 0)
 				continue;
-		} else if (n > 0 && !fds[1].revents) {
+		} else if (n > 0 && !fds[0].revents) {
 			continue;
 		}
 		delay = w->ops.changed(w->ops.arg, w->events, w->count, w->overflow);
