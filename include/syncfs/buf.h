@@ -19,7 +19,7 @@ struct buf {
 	int error;
 };
 
-#define BUF_INIT ((struct buf){ 0 })
+#define BUF_INIT ((struct buf){0})
 
 void buf_fini(struct buf *b); /* frees, leaves BUF_INIT */
 void buf_reset(struct buf *b); /* len = 0, error = 0, memory kept */
@@ -42,7 +42,7 @@ struct reader {
 	int error;
 };
 
-#define READER_INIT(ptr, n) ((struct reader){ .data = (ptr), .len = (n) })
+#define READER_INIT(ptr, n) ((struct reader){.data = (ptr), .len = (n)})
 
 const void *reader_take(struct reader *r, size_t len); /* NULL and error set when short */
 uint8_t reader_u8(struct reader *r);

@@ -96,7 +96,8 @@ enum outcome {
 	OUTCOME_KEPT, /* bytes accepted under a conflict name: node, parent, name, seq c l a are the copy's */
 	OUTCOME_SUPERSEDED, /* a namespace op lost; the feed tells what is */
 	OUTCOME_CYCLE, /* the move would make a cycle; the feed tells what is */
-	OUTCOME_MISSING, /* send these chunks, then the op again (same opno); nothing of the batch from here on done */
+	OUTCOME_MISSING, /* send these chunks, then the op again (same opno); nothing of the batch from here
+			    on done */
 	OUTCOME_REJECT, /* invalid for ever: code and reason; goes to the dead letters */
 };
 

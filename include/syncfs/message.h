@@ -64,9 +64,11 @@ int page_decode(const void *bytes, size_t len, bool framed, struct page *ret_pag
 
 /* POST /chunks/missing {"hashes":[..]} and its answer (same shape); POST /chunks/get takes the same. */
 int hashes_encode(const struct hash *hashes, size_t count, struct buf *out);
-int hashes_decode(const void *bytes, size_t len, struct hash **ret_hashes, size_t *ret_count, struct buf *why);
+int hashes_decode(
+	const void *bytes, size_t len, struct hash **ret_hashes, size_t *ret_count, struct buf *why);
 
-/* Chunk batch, a frame {"chunks":[["HASH",len],...]} + the bytes in order: body of PUT /chunks, answer of /chunks/get. */
+/* Chunk batch, a frame {"chunks":[["HASH",len],...]} + the bytes in order: body of PUT /chunks, answer of
+ * /chunks/get. */
 struct chunk_ref {
 	struct hash hash;
 	uint32_t len;
@@ -74,7 +76,8 @@ struct chunk_ref {
 };
 /* The header only (length, JSON); the caller appends the chunks' bytes in order. */
 int chunks_encode_header(const struct chunk_ref *chunks, size_t count, struct buf *out);
-int chunks_decode(const void *bytes, size_t len, struct chunk_ref **ret_chunks, size_t *ret_count, struct buf *why);
+int chunks_decode(
+	const void *bytes, size_t len, struct chunk_ref **ret_chunks, size_t *ret_count, struct buf *why);
 
 /* GET /session answer. */
 struct session {
@@ -87,7 +90,8 @@ int session_decode(const void *bytes, size_t len, struct session *ret_session, s
 /* {"error": text, "code": word} of every failed request. */
 int error_encode(const char *text, const char *code, struct buf *out);
 /* Fills fixed arrays, empty strings when the body is no such object. Never fails. */
-void error_decode(const void *bytes, size_t len, char *ret_text, size_t text_cap, char *ret_code, size_t code_cap);
+void error_decode(
+	const void *bytes, size_t len, char *ret_text, size_t text_cap, char *ret_code, size_t code_cap);
 
 /* The simple form of POST /sync (protocol.md section 1). */
 enum simple_action { SIMPLE_UPLOAD = 1, SIMPLE_DELETE, SIMPLE_MKDIR, SIMPLE_RENAME };
@@ -97,8 +101,10 @@ struct simple_request {
 	struct blob content; /* decoded */
 };
 void simple_request_fini(struct simple_request *r);
-/* -EPROTO no JSON object / bad encoding / bad path; *ret_error is the fixed text "Invalid data" or "Invalid action" or a path message. */
-int simple_request_decode(const void *bytes, size_t len, struct simple_request *ret_request, const char **ret_error);
+/* -EPROTO no JSON object / bad encoding / bad path; *ret_error is the fixed text "Invalid data" or "Invalid
+ * action" or a path message. */
+int simple_request_decode(
+	const void *bytes, size_t len, struct simple_request *ret_request, const char **ret_error);
 
 /* One entry of the simple poll's array, appended as JSON text to out ('[' ',' ']' are the caller's). */
 int simple_entry_encode_upload(struct buf *out, const char *path, const void *content, size_t len);

@@ -12,13 +12,16 @@
 #include <stdint.h>
 
 enum lock_rank {
-	RANK_INODE_TABLE = 10, /* client */
+	RANK_APPLY = 5, /* client */
+	RANK_INODE_TABLE = 10,
 	RANK_TREE = 15,
 	RANK_INODE = 20,
 	RANK_CAPTURE = 25,
 	RANK_JOURNAL = 30,
 	RANK_SYNCSTATE = 40,
 	RANK_QUEUE = 45,
+	RANK_LINK = 46,
+	RANK_SESSION = 44,
 	RANK_INVALIDATE = 50,
 	RANK_TRANSPORT = 60,
 	RANK_STORE = 20, /* server */
@@ -76,7 +79,7 @@ static inline struct mutex *mutex_guard_begin_(struct mutex *m)
 }
 
 /* Holds the lock to the end of the scope. One per scope. */
-#define MUTEX_GUARD(m) \
+#define MUTEX_GUARD(m)                                                                                       \
 	__attribute__((cleanup(mutex_guard_end_), unused)) struct mutex *guard_ = mutex_guard_begin_(m)
 
 #endif

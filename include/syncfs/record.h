@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Codec of the client's journal, pure: segments of framed, checksummed records. Formats: syncfs-journal(5).
- * Frame: u32 length of the whole frame, u32 CRC-32C of what follows, u64 lsn, u8 type, payload, zeros to 8 bytes.
+ * Frame: u32 length of the whole frame, u32 CRC-32C of what follows, u64 lsn, u8 type, payload, zeros to 8
+ * bytes.
  */
 #ifndef SYNCFS_RECORD_H
 #define SYNCFS_RECORD_H
@@ -45,8 +46,8 @@ void record_fini(struct record *r);
 /* Appends the framed record. -ENOMEM, -EMSGSIZE over RECORD_MAX_BYTES. Strings may be NULL. */
 int record_encode(const struct record *r, struct buf *out);
 /*
- * Decodes one frame at the start of the bytes. 0 and its length in *ret_len; -ENODATA zeros or too few bytes for a frame (the
- * end of what was written); -EBADMSG a torn or damaged frame.
+ * Decodes one frame at the start of the bytes. 0 and its length in *ret_len; -ENODATA zeros or too few bytes
+ * for a frame (the end of what was written); -EBADMSG a torn or damaged frame.
  */
 int record_decode(const void *bytes, size_t len, struct record *ret_record, size_t *ret_len);
 
@@ -56,6 +57,7 @@ struct segment_header {
 };
 
 void segment_header_encode(const struct segment_header *h, uint8_t bytes[SEGMENT_HEADER_BYTES]);
-int segment_header_decode(const uint8_t bytes[SEGMENT_HEADER_BYTES], struct segment_header *ret_header); /* -EBADMSG */
+int segment_header_decode(
+	const uint8_t bytes[SEGMENT_HEADER_BYTES], struct segment_header *ret_header); /* -EBADMSG */
 
 #endif

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A directory of plain files that is kept equal to rows elsewhere: the backing directory of a client, the root of a
- * server. Containment: everything is reached by openat2(2) beneath the root's descriptor, opened once (before
- * mounting), without symlinks and without leaving the file system. `.syncfs/` at its root holds the marker, staging
- * and trash. All calls: any thread, no locks of their own.
+ * A directory of plain files that is kept equal to rows elsewhere: the backing directory of a client, the
+ * root of a server. Containment: everything is reached by openat2(2) beneath the root's descriptor, opened
+ * once (before mounting), without symlinks and without leaving the file system. `.syncfs/` at its root holds
+ * the marker, staging and trash. All calls: any thread, no locks of their own.
  */
 #ifndef SYNCFS_TREE_H
 #define SYNCFS_TREE_H
@@ -29,8 +29,9 @@ enum tree_open_flags {
 };
 
 /*
- * Opens path as a tree: makes .syncfs (0700) and .syncfs/stage, reads or makes the marker. -ENOENT/-ENOTDIR the path;
- * -ENODATA no marker and not TREE_MARK; -EROFS; -EBADMSG a marker that is none. The caller closes it.
+ * Opens path as a tree: makes .syncfs (0700) and .syncfs/stage, reads or makes the marker. -ENOENT/-ENOTDIR
+ * the path; -ENODATA no marker and not TREE_MARK; -EROFS; -EBADMSG a marker that is none. The caller closes
+ * it.
  */
 int tree_open(const char *path, unsigned flags, struct tree *ret_tree);
 void tree_close(struct tree *t);
@@ -53,12 +54,14 @@ bool stat_id_unchanged(const struct stat_id *a, const struct stat_id *b);
 /* statx without following links; name "" with an fd: the fd itself. */
 int tree_stat(int dirfd, const char *name, struct stat_id *ret_stat);
 
-/* A directory beneath the root by relative path ("" = the root), O_RDONLY|O_DIRECTORY|O_CLOEXEC. fd or -errno. */
+/* A directory beneath the root by relative path ("" = the root), O_RDONLY|O_DIRECTORY|O_CLOEXEC. fd or
+ * -errno. */
 int tree_open_dir(const struct tree *t, const char *path);
 /* Component below an open directory of this tree, never through a link: flags as openat(2). fd or -errno. */
 int tree_open_at(const struct tree *t, int dirfd, const char *name, int flags);
 
-/* user.* xattrs of an open file, packed (change.h); user.syncfs.* and others are left out. Symlinks: empty. */
+/* user.* xattrs of an open file, packed (change.h); user.syncfs.* and others are left out. Symlinks: empty.
+ */
 int tree_read_xattr(int fd, struct blob *ret_xattr);
 /* kind of a mode; 0 for what is not synced. */
 enum kind tree_kind(uint32_t mode);
@@ -73,9 +76,12 @@ int stage_mkdir(const struct tree *t, char *name);
 int stage_symlink(const struct tree *t, const char *target, char *name);
 /* Only a name, for something that is about to be moved in. */
 void stage_name(char *name);
-/* Sets mode & 0777, mtime and xattr on a staged object by fd (files, dirs) or by name (symlinks: mtime only). -errno. */
-int stage_set_attr(const struct tree *t, const char *name, uint32_t mode, int64_t mtime_ns, const struct blob *xattr);
-/* Carries over what is local only from the object it is to replace: owner, set-id and sticky bits, ACLs, xattrs outside user. */
+/* Sets mode & 0777, mtime and xattr on a staged object by fd (files, dirs) or by name (symlinks: mtime only).
+ * -errno. */
+int stage_set_attr(
+	const struct tree *t, const char *name, uint32_t mode, int64_t mtime_ns, const struct blob *xattr);
+/* Carries over what is local only from the object it is to replace: owner, set-id and sticky bits, ACLs,
+ * xattrs outside user. */
 int stage_carry_over(const struct tree *t, const char *name, int dirfd, const char *replaced);
 /* A new object's owner: that of the directory it goes to, or uid/gid unless -1. */
 int stage_set_owner(const struct tree *t, const char *name, int dirfd, int64_t uid, int64_t gid);
@@ -88,30 +94,33 @@ int stage_sweep(const struct tree *t, bool (*keep)(void *arg, const char *name),
 
 /*
  * Puts a staged object at dirfd/name.
- * expected  NULL: the name must be free (-EEXIST otherwise). Else the object that is to be replaced: exchanged, the
- *           displaced object checked (stat_id_unchanged but for ctime, nlink, which the exchange itself moves); when it is another,
- *           it is exchanged back and -ESTALE returned. On success the displaced object is in staging under stage_name.
- * ret_placed the object as it is now at dirfd/name.
- * Nothing is durable until the caller has synced (tree_sync_*).
+ * expected  NULL: the name must be free (-EEXIST otherwise). Else the object that is to be replaced:
+ * exchanged, the displaced object checked (stat_id_unchanged but for ctime, nlink, which the exchange itself
+ * moves); when it is another, it is exchanged back and -ESTALE returned. On success the displaced object is
+ * in staging under stage_name. ret_placed the object as it is now at dirfd/name. Nothing is durable until the
+ * caller has synced (tree_sync_*).
  */
-int place_put(const struct tree *t, const char *stage_name, int dirfd, const char *name, const struct stat_id *expected,
-	struct stat_id *ret_placed);
-/* Takes dirfd/name out into staging under stage_name (from stage_name()). Checked like above: -ESTALE and put back. -ENOENT. */
-int place_take(const struct tree *t, int dirfd, const char *name, const struct stat_id *expected, const char *stage_name);
+int place_put(const struct tree *t, const char *stage_name, int dirfd, const char *name,
+	const struct stat_id *expected, struct stat_id *ret_placed);
+/* Takes dirfd/name out into staging under stage_name (from stage_name()). Checked like above: -ESTALE and put
+ * back. -ENOENT. */
+int place_take(const struct tree *t, int dirfd, const char *name, const struct stat_id *expected,
+	const char *stage_name);
 /* Takes out an empty directory and removes it: -ENOTEMPTY (put back) when it has children of any kind. */
 int place_rmdir(const struct tree *t, int dirfd, const char *name, const struct stat_id *expected);
 /* Moves within the tree to a free name: -EEXIST; checks the moved object, -ESTALE and back. */
 int place_move(const struct tree *t, int from_dirfd, const char *from, int to_dirfd, const char *to,
 	const struct stat_id *expected, struct stat_id *ret_placed);
 /* Swaps two names; both checked, -ESTALE and back. */
-int place_exchange(const struct tree *t, int a_dirfd, const char *a, const struct stat_id *expected_a, int b_dirfd,
-	const char *b, const struct stat_id *expected_b);
+int place_exchange(const struct tree *t, int a_dirfd, const char *a, const struct stat_id *expected_a,
+	int b_dirfd, const char *b, const struct stat_id *expected_b);
 /* A further name for an object: -EEXIST. */
 int place_link(const struct tree *t, int from_dirfd, const char *from, int to_dirfd, const char *to,
 	const struct stat_id *expected);
-/* mode & 0777 (local set-id and sticky bits stay), mtime, user.* xattrs of dirfd/name when it is the expected object (identity only). */
-int place_attr(const struct tree *t, int dirfd, const char *name, const struct stat_id *expected, uint32_t mode,
-	int64_t mtime_ns, const struct blob *xattr, struct stat_id *ret_now);
+/* mode & 0777 (local set-id and sticky bits stay), mtime, user.* xattrs of dirfd/name when it is the expected
+ * object (identity only). */
+int place_attr(const struct tree *t, int dirfd, const char *name, const struct stat_id *expected,
+	uint32_t mode, int64_t mtime_ns, const struct blob *xattr, struct stat_id *ret_now);
 
 /* ---- durability ---- */
 
@@ -132,19 +141,22 @@ struct scan_entry {
 
 struct scan_ops {
 	void *arg;
-	/* One entry: SCAN_DESCEND (directories), SCAN_SKIP, or -errno to end the scan. Only kinds that tree_kind knows are reported. */
+	/* One entry: SCAN_DESCEND (directories), SCAN_SKIP, or -errno to end the scan. Only kinds that
+	 * tree_kind knows are reported. */
 	int (*entry)(void *arg, const struct scan_entry *e);
 	/* What is not synced (devices, FIFOs, sockets, other file systems): may be NULL. */
 	void (*local_only)(void *arg, const char *path);
-	/* After a directory's entries: complete is false when reading failed, so that absence proves nothing. */
+	/* After a directory's entries: complete is false when reading failed, so that absence proves nothing.
+	 */
 	int (*dir_done)(void *arg, const char *path, const struct stat_id *dir, bool complete);
 };
 
-/* Walks the directory at path (depth first, entries of one directory in no order); `.syncfs` at the root is left out.
- * recursive false: that one directory. Bounded depth TREE_MAX_DEPTH. 0 or -errno. */
+/* Walks the directory at path (depth first, entries of one directory in no order); `.syncfs` at the root is
+ * left out. recursive false: that one directory. Bounded depth TREE_MAX_DEPTH. 0 or -errno. */
 int tree_scan(const struct tree *t, const char *path, bool recursive, const struct scan_ops *ops);
 
-/* Content and manifest (may be NULL) of an open file, read once; *ret_stat from before, -EAGAIN when it changed while being read. */
+/* Content and manifest (may be NULL) of an open file, read once; *ret_stat from before, -EAGAIN when it
+ * changed while being read. */
 int tree_hash_file(int fd, struct content *ret_content, struct blob *ret_manifest, struct stat_id *ret_stat);
 
 #endif

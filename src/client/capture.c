@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The kernel's side of capture: names the nodes of an intent, journals it before and its outcome after the change, queues the
- * operation. Called by fs_*; never waits for the network, never reads or writes user data.
+ * The kernel's side of capture: names the nodes of an intent, journals it before and its outcome after the
+ * change, queues the operation. Called by fs_*; never waits for the network, never reads or writes user data.
  */
 #include "capture_internal.h"
 
@@ -53,15 +53,13 @@ int capture_enqueue_locked(struct capture *c, const struct record *r, const stru
 	error = pending_enqueue(c->pending, e, object);
 	if (error)
 		return error;
-	if (r->lsn > c->last_lsn)
-		c->last_lsn = r->lsn;
 	capture_wake_locked(c);
 	return 0;
 }
 
 int capture_fact_locked(struct capture *c, struct record *r, const struct stat_id *object)
 {
-	struct record done = { .type = RECORD_DONE, .ok = true };
+	struct record done = {.type = RECORD_DONE, .ok = true};
 	int error;
 
 	r->type = RECORD_INTENT;
@@ -83,11 +81,11 @@ int capture_fact_locked(struct capture *c, struct record *r, const struct stat_i
 static void want_scan_locked(struct capture *c)
 {
 	c->scan_wanted = true;
-	capture_wake_locked(c);
+	cond_broadcast(&c->scan);
 }
 
 /* 0 known, 1 unknown (left to the scan), -errno. An object of inode 0 stands for none. */
-static int resolve(struct capture *c, const struct stat_id *object, struct id *ret_node)
+int capture_resolve_locked(struct capture *c, const struct stat_id *object, struct id *ret_node)
 {
 	int r;
 
@@ -104,13 +102,13 @@ static int resolve(struct capture *c, const struct stat_id *object, struct id *r
 
 static int resolve_intent(struct capture *c, struct intent *i)
 {
-	int r = resolve(c, &i->parent, &i->parent_node);
+	int r = capture_resolve_locked(c, &i->parent, &i->parent_node);
 
 	if (r == 0)
-		r = resolve(c, &i->new_parent, &i->new_parent_node);
+		r = capture_resolve_locked(c, &i->new_parent, &i->new_parent_node);
 	if (r == 0)
-		r = resolve(c, &i->object, &i->node);
-	if (r == 0 && resolve(c, &i->other, &i->other_node) < 0)
+		r = capture_resolve_locked(c, &i->object, &i->node);
+	if (r == 0 && capture_resolve_locked(c, &i->other, &i->other_node) < 0)
 		r = -EIO;
 	return r;
 }
@@ -162,7 +160,8 @@ static int begin_locked(struct capture *c, struct intent *i)
 		return r;
 	if (i->type == OP_CREATE)
 		i->node = id_new();
-	if (i->type == OP_SETATTR && (id_equal(&i->node, &ID_ROOT) || pending_unsent(c->pending, &i->node, ABSORBS_ATTR))) {
+	if (i->type == OP_SETATTR &&
+		(id_equal(&i->node, &ID_ROOT) || pending_unsent(c->pending, &i->node, ABSORBS_ATTR))) {
 		i->recorded = !id_equal(&i->node, &ID_ROOT); /* lsn 0: decided at the end */
 		return 0;
 	}
@@ -195,7 +194,7 @@ int capture_begin(struct capture *c, struct intent *i)
 static int end_locked(struct capture *c, struct intent *i, int error, const struct stat_id *object)
 {
 	struct record rec = record_of(i);
-	struct record done = { .type = RECORD_DONE, .intent_lsn = i->lsn, .ok = !error };
+	struct record done = {.type = RECORD_DONE, .intent_lsn = i->lsn, .ok = !error};
 	int r;
 
 	if (!i->lsn) {
@@ -236,12 +235,13 @@ void capture_end(struct capture *c, struct intent *i, int error, const struct st
 
 int capture_dirty(struct capture *c, const struct stat_id *object)
 {
-	struct record rec = { .type = RECORD_DIRTY, .dev = object->dev, .ino = object->ino, .btime_ns = object->btime_ns };
+	struct record rec = {
+		.type = RECORD_DIRTY, .dev = object->dev, .ino = object->ino, .btime_ns = object->btime_ns};
 	struct local *l;
 	int r;
 
 	MUTEX_GUARD(&c->lock);
-	r = resolve(c, object, &rec.node);
+	r = capture_resolve_locked(c, object, &rec.node);
 	if (r) {
 		if (r > 0)
 			want_scan_locked(c);
@@ -263,10 +263,10 @@ int capture_dirty(struct capture *c, const struct stat_id *object)
 
 static int closed_locked(struct capture *c, const struct stat_id *object, bool synced)
 {
-	struct record rec = { .type = RECORD_CLOSED, .op = OP_WRITE, .kind = KIND_FILE };
+	struct record rec = {.type = RECORD_CLOSED, .op = OP_WRITE, .kind = KIND_FILE};
 	struct entry *e;
 	struct local *l;
-	int r = resolve(c, object, &rec.node);
+	int r = capture_resolve_locked(c, object, &rec.node);
 
 	if (r) {
 		if (r > 0)
@@ -321,7 +321,7 @@ void capture_released(struct capture *c, const struct stat_id *object)
 	struct id node;
 
 	mutex_lock(&c->lock);
-	if (resolve(c, object, &node) == 0) {
+	if (capture_resolve_locked(c, object, &node) == 0) {
 		e = pending_unsent(c->pending, &node, 1u << OP_CREATE | 1u << OP_WRITE);
 		if (e)
 			e->not_before_ms = 0;
@@ -336,19 +336,95 @@ int capture_sync(struct capture *c)
 	return journal_sync(c->journal);
 }
 
+/* ---- for the rest of the client ---- */
+
+void capture_want_scan(struct capture *c)
+{
+	MUTEX_GUARD(&c->lock);
+	want_scan_locked(c);
+}
+
+bool capture_await_scan(struct capture *c)
+{
+	MUTEX_GUARD(&c->lock);
+	while (!c->stopping && !c->scan_wanted)
+		cond_wait(&c->scan, &c->lock);
+	c->scan_wanted = false;
+	return !c->stopping;
+}
+
+void capture_hold(struct capture *c, bool hold)
+{
+	MUTEX_GUARD(&c->lock);
+	c->stopping = hold;
+	capture_wake_locked(c);
+	cond_broadcast(&c->settled);
+	cond_broadcast(&c->scan);
+}
+
+static uint64_t count_dirty_locked(struct capture *c)
+{
+	struct local *l;
+	uint64_t n = 0;
+
+	for (size_t pos = 0; pending_next_local(c->pending, &pos, &l);)
+		n += l->dirty_lsn != 0;
+	return n;
+}
+
+void capture_count(struct capture *c, uint64_t *ret_operations, uint64_t *ret_writers)
+{
+	MUTEX_GUARD(&c->lock);
+	*ret_operations = pending_count(c->pending);
+	*ret_writers = count_dirty_locked(c);
+}
+
+/* Anything in the queue, or being written since, that is not newer than lsn. */
+static bool is_behind_locked(struct capture *c, uint64_t lsn)
+{
+	struct entry *first = pending_first(c->pending);
+	struct local *l;
+
+	if (first && first->lsn <= lsn)
+		return true;
+	for (size_t pos = 0; pending_next_local(c->pending, &pos, &l);) {
+		if (l->dirty_lsn && l->dirty_lsn <= lsn)
+			return true;
+	}
+	return false;
+}
+
+uint64_t capture_mark(struct capture *c)
+{
+	return journal_last_lsn(c->journal);
+}
+
+int capture_wait(struct capture *c, uint64_t mark, uint64_t deadline_ms)
+{
+	MUTEX_GUARD(&c->lock);
+	while (is_behind_locked(c, mark)) {
+		if (c->stopping)
+			return -ECANCELED;
+		if (!cond_wait_until(&c->settled, &c->lock, deadline_ms))
+			return -ETIMEDOUT;
+	}
+	return 0;
+}
+
 /* ---- questions ---- */
 
 const char *capture_state(struct capture *c, const struct stat_id *object)
 {
 	struct node_state remote;
+	unsigned writers = inode_writers(c->inodes, object);
 	struct local *l;
 	struct id node;
 
 	MUTEX_GUARD(&c->lock);
-	if (!tree_kind(object->mode) || resolve(c, object, &node) != 0)
+	if (!tree_kind(object->mode) || capture_resolve_locked(c, object, &node) != 0)
 		return "local-only";
 	l = pending_find(c->pending, &node);
-	if (l && (l->dirty_lsn || inode_writers(c->inodes, object)))
+	if (l && (l->dirty_lsn || (l->entries && writers)))
 		return "dirty";
 	if (l && l->entries)
 		return pending_unsent(c->pending, &node, ~0u) ? "queued" : "uploading";
@@ -366,7 +442,7 @@ int capture_version(struct capture *c, const struct stat_id *object, uint64_t *r
 	int r;
 
 	mutex_lock(&c->lock);
-	r = resolve(c, object, &node);
+	r = capture_resolve_locked(c, object, &node);
 	mutex_unlock(&c->lock);
 	if (r)
 		return r > 0 ? -ENODATA : r;

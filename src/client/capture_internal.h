@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shared by capture.c (the kernel's side), outbox.c (the server's side) and recover.c (start-up), by nobody else. */
+/* Shared by capture.c (the kernel's side), outbox.c (the server's side) and recover.c (start-up), by nobody
+ * else. */
 #ifndef SYNCFS_CLIENT_CAPTURE_INTERNAL_H
 #define SYNCFS_CLIENT_CAPTURE_INTERNAL_H
 
@@ -15,9 +16,9 @@ struct map;
 struct capture {
 	struct mutex lock; /* rank 25; guards down to the blank line */
 	struct cond work; /* queue, writers or stop changed: the uploader looks again */
+	struct cond scan; /* a scan is wanted, or stop */
 	struct cond settled; /* entries left the queue: waiters look again */
 	struct pending *pending;
-	uint64_t last_lsn; /* of the last thing queued */
 	bool stopping, scan_wanted;
 	uint64_t wakeups; /* grows with every signal of work */
 	struct map *replayed; /* recovery: intents without an outcome, by lsn */
@@ -34,9 +35,12 @@ struct capture {
 };
 
 void capture_wake_locked(struct capture *c);
+/* 0 known, 1 unknown, -errno. An object of inode 0 stands for none. */
+int capture_resolve_locked(struct capture *c, const struct stat_id *object, struct id *ret_node);
 /* Queues an operation whose record is in the journal already. */
 int capture_enqueue_locked(struct capture *c, const struct record *r, const struct stat_id *object);
-/* Appends INTENT and DONE for what is a fact already (found by the scan, an attribute change absorbed too late), and queues it. */
+/* Appends INTENT and DONE for what is a fact already (found by the scan, an attribute change absorbed too
+ * late), and queues it. */
 int capture_fact_locked(struct capture *c, struct record *r, const struct stat_id *object);
 
 #endif

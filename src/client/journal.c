@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The segment files behind journal.h. Called by capture (append, sync) and the uploader (ack); never reads
- * what it wrote but at journal_open(). Segments are recycled oldest first, because an ACKED record counts only
- * while the segment it lies in exists.
+ * what it wrote but at journal_open(). Segments are recycled oldest first, because an ACKED record counts
+ * only while the segment it lies in exists.
  */
 #include "journal.h"
 
@@ -59,13 +59,13 @@ static int add_segment(struct journal *j, uint64_t number, uint64_t first_lsn)
 	if (!more)
 		return -ENOMEM;
 	j->segments = more;
-	more[j->segments_count++] = (struct segment){ .number = number, .first_lsn = first_lsn };
+	more[j->segments_count++] = (struct segment){.number = number, .first_lsn = first_lsn};
 	return 0;
 }
 
 static int seal_segment(struct journal *j)
 {
-	struct record seal = { .type = RECORD_SEAL, .lsn = j->next_lsn };
+	struct record seal = {.type = RECORD_SEAL, .lsn = j->next_lsn};
 	int r;
 
 	buf_reset(&j->frame);
@@ -79,13 +79,14 @@ static int seal_segment(struct journal *j)
 	return r;
 }
 
-/* Makes the next segment, then seals the present one. -ENOSPC, -EDQUOT: there is no room for one, nothing has changed. */
+/* Makes the next segment, then seals the present one. -ENOSPC, -EDQUOT: there is no room for one, nothing has
+ * changed. */
 static int start_segment(struct journal *j)
 {
 	bool has_last = j->segments_count > 0;
-	struct segment_header h = { .journal = j->id,
+	struct segment_header h = {.journal = j->id,
 		.number = has_last ? last_segment(j)->number + 1 : 1,
-		.first_lsn = has_last ? j->next_lsn + 1 : j->next_lsn };
+		.first_lsn = has_last ? j->next_lsn + 1 : j->next_lsn};
 	uint8_t bytes[SEGMENT_HEADER_BYTES];
 	cleanup_fd int fd = -1;
 	char path[32];
@@ -145,7 +146,8 @@ static struct segment *segment_of(struct journal *j, uint64_t lsn)
 static int fail_locked(struct journal *j, int error, const char *what)
 {
 	if (!j->failed)
-		log_error("journal: %s: %s, no change is accepted any more; free the disk or check it, then mount again",
+		log_error("journal: %s: %s, no change is accepted any more; free the disk or check it, then "
+			  "mount again",
 			what, err_str(error));
 	j->failed = -EIO;
 	return -EIO;
@@ -241,6 +243,13 @@ int journal_sync(struct journal *j)
 	return r;
 }
 
+uint64_t journal_last_lsn(struct journal *j)
+{
+	MUTEX_GUARD(&j->lock);
+
+	return j->next_lsn - 1;
+}
+
 static void settle_locked(struct journal *j, const uint64_t *lsns, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -260,7 +269,8 @@ int journal_ack(struct journal *j, const uint64_t *lsns, size_t count)
 		return j->failed;
 	for (size_t done = 0; done < count && !r; done += 8192) {
 		size_t n = count - done < 8192 ? count - done : 8192;
-		struct record rec = { .type = RECORD_ACKED, .lsns = (uint64_t *)(uintptr_t)(lsns + done), .lsns_count = n };
+		struct record rec = {
+			.type = RECORD_ACKED, .lsns = (uint64_t *)(uintptr_t)(lsns + done), .lsns_count = n};
 
 		r = append_locked(j, &rec);
 		if (!r)
@@ -326,7 +336,8 @@ static int replay_segment(struct replay *rp, int fd, const struct buf *bytes, bo
 		if (r == -ENODATA)
 			break;
 		if (r == -EBADMSG && is_last && !has_records_after(bytes, at)) {
-			log_info("journal: %s: torn tail at %zu cut (a write was under way at the last end)", path, at);
+			log_info("journal: %s: torn tail at %zu cut (a write was under way at the last end)",
+				path, at);
 			r = cut_tail(fd, at);
 			break;
 		}
@@ -422,11 +433,12 @@ static int list_segments(int dirfd, uint64_t **ret_numbers, size_t *ret_count)
 	return 0;
 }
 
-int journal_open(int dirfd, int (*replay)(void *arg, const struct record *r), void *arg, struct journal **ret_journal)
+int journal_open(
+	int dirfd, int (*replay)(void *arg, const struct record *r), void *arg, struct journal **ret_journal)
 {
 	cleanup_free uint64_t *numbers = NULL;
 	struct journal *j = calloc(1, sizeof(*j));
-	struct replay rp = { .j = j, .fn = replay, .arg = arg };
+	struct replay rp = {.j = j, .fn = replay, .arg = arg};
 	size_t count = 0;
 	int r;
 

@@ -15,7 +15,8 @@
 
 #include "capture_internal.h"
 
-#define LOOK_AHEAD_MAX 20000 /* entries looked at for one batch, so that a blocked head costs a bounded walk */
+#define LOOK_AHEAD_MAX                                                                                       \
+	20000 /* entries looked at for one batch, so that a blocked head costs a bounded walk */
 
 static void item_fini(struct item *i)
 {
@@ -37,7 +38,7 @@ void outbox_fini(struct outbox *o)
 	while (o->alias && map_next(o->alias, &pos, &key, &len, &value))
 		free(value);
 	map_free(o->alias);
-	*o = (struct outbox){ 0 };
+	*o = (struct outbox){0};
 }
 
 /* ---- what waits for what ---- */
@@ -58,7 +59,7 @@ static size_t make_key(struct name_key *key, const struct id *parent, const char
 
 static bool touches(const struct map *blocked, const struct entry *e)
 {
-	const struct id *ids[4] = { &e->node, &e->other, &e->parent, &e->new_parent };
+	const struct id *ids[4] = {&e->node, &e->other, &e->parent, &e->new_parent};
 	struct name_key key;
 
 	if (map_count(blocked) == 0)
@@ -94,7 +95,7 @@ static bool same_name(const struct id *a, const char *an, const struct id *b, co
 bool outbox_depends(const struct item *b, const struct item *a)
 {
 	const struct op *x = &a->op, *y = &b->op;
-	const struct id *touched[4] = { &y->node, &y->other, &y->parent, &y->new_parent };
+	const struct id *touched[4] = {&y->node, &y->other, &y->parent, &y->new_parent};
 
 	for (int i = 0; i < 4; i++) {
 		if (id_is_none(touched[i]))
@@ -103,9 +104,9 @@ bool outbox_depends(const struct item *b, const struct item *a)
 			return true;
 	}
 	return same_name(&x->parent, x->name, &y->parent, y->name) ||
-	       same_name(&x->parent, x->name, &y->new_parent, y->new_name) ||
-	       same_name(&x->new_parent, x->new_name, &y->parent, y->name) ||
-	       same_name(&x->new_parent, x->new_name, &y->new_parent, y->new_name);
+		same_name(&x->parent, x->name, &y->new_parent, y->new_name) ||
+		same_name(&x->new_parent, x->new_name, &y->parent, y->name) ||
+		same_name(&x->new_parent, x->new_name, &y->new_parent, y->new_name);
 }
 
 /* ---- collecting ---- */
@@ -135,7 +136,7 @@ static bool came_and_went(struct capture *c, const struct entry *create)
 
 static int drop(struct capture *c, struct entry *e)
 {
-	uint64_t lsns[2] = { e->lsn, e->dirty_lsn };
+	uint64_t lsns[2] = {e->lsn, e->dirty_lsn};
 	int r = journal_ack(c->journal, lsns, e->dirty_lsn ? 2 : 1);
 
 	pending_remove(c->pending, e);
@@ -200,7 +201,7 @@ static int fill_item(struct capture *c, struct entry *e, struct item *i)
 {
 	int r = 0;
 
-	*i = (struct item){ .entry = e, .lsn = e->lsn, .synced = e->synced };
+	*i = (struct item){.entry = e, .lsn = e->lsn, .synced = e->synced};
 	i->op = (struct op){
 		.type = e->type,
 		.kind = e->kind,
@@ -221,6 +222,14 @@ static int fill_item(struct capture *c, struct entry *e, struct item *i)
 	return r;
 }
 
+/* The applier has just placed it: until the agreed state says so, the base would be an old one. */
+static bool is_bound(struct capture *c, const struct entry *e)
+{
+	const struct local *l = pending_find(c->pending, &e->node);
+
+	return l && l->pins;
+}
+
 static int collect_locked(struct capture *c, size_t max, struct map *blocked, struct outbox *o)
 {
 	uint64_t now = clock_mono_ms();
@@ -235,7 +244,7 @@ static int collect_locked(struct capture *c, size_t max, struct map *blocked, st
 			r = drop_all(c, e, &next);
 			continue;
 		}
-		if (e->not_before_ms > now || touches(blocked, e)) {
+		if (e->not_before_ms > now || is_bound(c, e) || touches(blocked, e)) {
 			r = block(blocked, e);
 			continue;
 		}
@@ -248,7 +257,7 @@ static int collect_locked(struct capture *c, size_t max, struct map *blocked, st
 
 int outbox_collect(struct capture *c, size_t max, struct outbox *ret_outbox)
 {
-	struct outbox o = { .items = calloc(max, sizeof(*o.items)), .alias = map_new() };
+	struct outbox o = {.items = calloc(max, sizeof(*o.items)), .alias = map_new()};
 	struct map *blocked = map_new();
 	int r = -ENOMEM;
 
@@ -285,12 +294,60 @@ void outbox_return(struct capture *c, struct outbox *o)
 	}
 }
 
+int outbox_drop(struct capture *c, struct item *item)
+{
+	int r;
+
+	mutex_lock(&c->lock);
+	r = drop(c, item->entry);
+	mutex_unlock(&c->lock);
+	item->entry = NULL;
+	return r;
+}
+
+int capture_forget(struct capture *c)
+{
+	int r = 0;
+
+	MUTEX_GUARD(&c->lock);
+	while (!r && pending_first(c->pending))
+		r = drop(c, pending_first(c->pending));
+	pending_forget_objects(c->pending);
+	return r;
+}
+
+void outbox_claim(struct capture *c, struct outbox *o)
+{
+	struct entry *e;
+
+	MUTEX_GUARD(&c->lock);
+	e = pending_first(c->pending);
+	for (size_t i = 0; i < o->count; i++) {
+		struct entry *start = e ? e : pending_first(c->pending), *at = start;
+
+		/* Both are nearly in the same order: look from where the last one was. */
+		while (at && at->lsn != o->items[i].lsn)
+			at = at->next;
+		for (struct entry *again = pending_first(c->pending); !at && again && again != start;
+			again = again->next) {
+			if (again->lsn == o->items[i].lsn)
+				at = again;
+		}
+		if (!at)
+			continue;
+		at->in_flight = true;
+		o->items[i].entry = at;
+		e = at->next;
+	}
+}
+
 bool outbox_wait(struct capture *c, uint64_t *seen_wakeups, uint64_t deadline_ms)
 {
 	bool go;
 
 	mutex_lock(&c->lock);
-	while (!c->stopping && c->wakeups == *seen_wakeups && cond_wait_until(&c->work, &c->lock, deadline_ms))
+	while (!c->stopping && c->wakeups == *seen_wakeups &&
+		cond_wait_until(&c->work, &c->lock, deadline_ms))
 		;
 	*seen_wakeups = c->wakeups;
 	go = !c->stopping;
@@ -320,7 +377,8 @@ struct dentry_key {
 	struct name_key name;
 };
 
-static size_t dentry_key(struct dentry_key *key, const struct id *node, const struct id *parent, const char *name)
+static size_t dentry_key(
+	struct dentry_key *key, const struct id *node, const struct id *parent, const char *name)
 {
 	key->node = *node;
 	return ID_BYTES + make_key(&key->name, parent, name);
@@ -338,7 +396,8 @@ static int64_t base_c(struct capture *c, const struct made *m, const struct id *
 	return base;
 }
 
-static int64_t base_l(struct capture *c, const struct made *m, const struct id *node, const struct id *parent, const char *name)
+static int64_t base_l(struct capture *c, const struct made *m, const struct id *node, const struct id *parent,
+	const char *name)
 {
 	struct dentry_key key;
 	int64_t base = made_get(m->l, &key, dentry_key(&key, node, parent, name));
@@ -405,7 +464,7 @@ static void compact(struct outbox *o)
 
 int outbox_number(struct capture *c, struct outbox *o, uint64_t first_opno)
 {
-	struct made m = { .c = map_new(), .l = map_new() };
+	struct made m = {.c = map_new(), .l = map_new()};
 	int r = m.c && m.l ? 0 : -ENOMEM;
 
 	compact(o);

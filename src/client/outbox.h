@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The server's side of capture: picks operations from the queue for a batch, gives them numbers and bases, and turns the
- * server's results into the agreed state. Used by the uploader's thread only (one batch at a time, sync-model 2.7).
+ * The server's side of capture: picks operations from the queue for a batch, gives them numbers and bases,
+ * and turns the server's results into the agreed state. Used by the uploader's thread only (one batch at a
+ * time, sync-model 2.7).
  */
 #ifndef SYNCFS_CLIENT_OUTBOX_H
 #define SYNCFS_CLIENT_OUTBOX_H
@@ -36,20 +37,28 @@ struct outbox {
 void outbox_fini(struct outbox *o);
 
 /*
- * Picks up to max operations that may be sent now, in order; those that depend on one put off stay behind. Operations on objects that came and went
- * unsent are dropped here. 0 or -errno; an empty outbox: nothing to do.
+ * Picks up to max operations that may be sent now, in order; those that depend on one put off stay behind.
+ * Operations on objects that came and went unsent are dropped here. 0 or -errno; an empty outbox: nothing to
+ * do.
  */
 int outbox_collect(struct capture *c, size_t max, struct outbox *ret_outbox);
-/* Gives item i back to the queue, to be tried again after delay_ms (0: with the next batch). Later items that depend on it must be given back as well. */
+/* Gives item i back to the queue, to be tried again after delay_ms (0: with the next batch). Later items that
+ * depend on it must be given back as well. */
 void outbox_put_off(struct capture *c, struct item *item, uint64_t delay_ms);
+/* Removes the item's operation for good: it says nothing any more. */
+int outbox_drop(struct capture *c, struct item *item);
+/* Finds the entries of a batch that was read back after a restart (items whose operation is gone already stay
+ * without). */
+void outbox_claim(struct capture *c, struct outbox *o);
 /* True when b may not be sent before a: they share a node or a name. */
 bool outbox_depends(const struct item *b, const struct item *a);
 /* Removes given-back items, numbers the rest from first_opno, and fills the bases. */
 int outbox_number(struct capture *c, struct outbox *o, uint64_t first_opno);
 
 /*
- * Results of the batch (one per item that is not adopt, in order), and the adopted ones: agreed state durable enough (2.2), then
- * the journal, then the queue. acked_opno and the client's opno counter are stored with it.
+ * Results of the batch (one per item that is not adopt, in order), and the adopted ones: agreed state durable
+ * enough (2.2), then the journal, then the queue. acked_opno and the client's opno counter are stored with
+ * it.
  */
 int outbox_settle(struct capture *c, struct outbox *o, const struct batch_reply *reply, uint64_t last_opno);
 /* All back to the queue, in order (the request is known not to have been carried out). */

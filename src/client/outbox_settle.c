@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The server's results become the agreed state, then the journal and the queue let go. Called by the uploader after
- * a whole answer. What the server decided otherwise is written as R, so that the applier brings the disk to it.
+ * The server's results become the agreed state, then the journal and the queue let go. Called by the uploader
+ * after a whole answer. What the server decided otherwise is written as R, so that the applier brings the
+ * disk to it.
  */
 #include "outbox.h"
 
@@ -59,7 +60,7 @@ static int name_add(struct node_state *n, const struct id *parent, const char *n
 		free(copy);
 		return -ENOMEM;
 	}
-	more[n->names_count++] = (struct dentry){ .parent = *parent, .name = copy, .l = l };
+	more[n->names_count++] = (struct dentry){.parent = *parent, .name = copy, .l = l};
 	return 0;
 }
 
@@ -81,7 +82,8 @@ static int put_or_delete(struct syncstate *s, const struct base_row *row)
 	return syncstate_base_delete(s, &row->state.node);
 }
 
-/* The server is still where S says: unless it has told something newer, that becomes what is to be applied. */
+/* The server is still where S says: unless it has told something newer, that becomes what is to be applied.
+ */
 static int expect_old(struct syncstate *s, const struct node_state *old)
 {
 	struct node_state newer;
@@ -97,7 +99,7 @@ static int expect_old(struct syncstate *s, const struct node_state *old)
 static int copy_bytes(struct blob *to, const struct blob *from)
 {
 	free(to->data);
-	*to = (struct blob){ 0 };
+	*to = (struct blob){0};
 	if (!from->len)
 		return 0;
 	to->data = malloc(from->len);
@@ -136,7 +138,8 @@ static int take_sent(struct base_row *row, const struct item *i, bool with_conte
 
 static int settle_create(struct settle *st, const struct item *i, const struct result *res)
 {
-	struct base_row row = { .state = { .node = res->node, .kind = i->op.kind, .seq = res->seq, .c = res->c, .a = res->a } };
+	struct base_row row = {
+		.state = {.node = res->node, .kind = i->op.kind, .seq = res->seq, .c = res->c, .a = res->a}};
 	struct id parent = aliased(st->o, &i->op.parent);
 	int r;
 
@@ -164,7 +167,8 @@ static int settle_create(struct settle *st, const struct item *i, const struct r
 	return r;
 }
 
-static int settle_write(struct settle *st, const struct item *i, const struct result *res, struct base_row *row)
+static int settle_write(
+	struct settle *st, const struct item *i, const struct result *res, struct base_row *row)
 {
 	int r;
 
@@ -173,12 +177,14 @@ static int settle_write(struct settle *st, const struct item *i, const struct re
 		row->state.a = res->a;
 		row->state.seq = res->seq;
 	}
-	/* KEPT: our bytes are safe at the server under another name; here they may be replaced by what it has told. */
+	/* KEPT: our bytes are safe at the server under another name; here they may be replaced by what it has
+	 * told. */
 	r = take_sent(row, i, true);
 	return r ? r : put_or_delete(st->c->state, row);
 }
 
-static int settle_setattr(struct settle *st, const struct item *i, const struct result *res, struct base_row *row)
+static int settle_setattr(
+	struct settle *st, const struct item *i, const struct result *res, struct base_row *row)
 {
 	int r;
 
@@ -207,7 +213,8 @@ static int settle_replaced(struct settle *st, const struct item *i, bool done)
 	return r;
 }
 
-static int settle_rename(struct settle *st, const struct item *i, const struct result *res, struct base_row *row)
+static int settle_rename(
+	struct settle *st, const struct item *i, const struct result *res, struct base_row *row)
 {
 	struct id parent = aliased(st->o, &i->op.parent), new_parent = aliased(st->o, &i->op.new_parent);
 	bool done = res->outcome == OUTCOME_OK || res->outcome == OUTCOME_SAME;
@@ -238,9 +245,11 @@ static int settle_rename(struct settle *st, const struct item *i, const struct r
 	return r ? r : put_or_delete(st->c->state, row);
 }
 
-static int settle_exchange(struct settle *st, const struct item *i, const struct result *res, struct base_row *row)
+static int settle_exchange(
+	struct settle *st, const struct item *i, const struct result *res, struct base_row *row)
 {
-	struct id a = aliased(st->o, &i->op.parent), b = aliased(st->o, &i->op.new_parent), other_id = aliased(st->o, &i->op.other);
+	struct id a = aliased(st->o, &i->op.parent), b = aliased(st->o, &i->op.new_parent),
+		  other_id = aliased(st->o, &i->op.other);
 	bool done = res->outcome == OUTCOME_OK || res->outcome == OUTCOME_SAME;
 	struct base_row other;
 	int r = syncstate_base_get(st->c->state, &other_id, &other);
@@ -269,7 +278,8 @@ static int settle_exchange(struct settle *st, const struct item *i, const struct
 	return r;
 }
 
-static int settle_names(struct settle *st, const struct item *i, const struct result *res, struct base_row *row)
+static int settle_names(
+	struct settle *st, const struct item *i, const struct result *res, struct base_row *row)
 {
 	struct id parent = aliased(st->o, &i->op.parent);
 	bool done = res->outcome == OUTCOME_OK || res->outcome == OUTCOME_SAME;
@@ -289,8 +299,14 @@ static int settle_names(struct settle *st, const struct item *i, const struct re
 }
 
 static const char *const op_words[] = {
-	[OP_CREATE] = "create",	  [OP_WRITE] = "write", [OP_RENAME] = "rename", [OP_EXCHANGE] = "exchange",
-	[OP_LINK] = "link",	  [OP_UNLINK] = "unlink", [OP_RMDIR] = "rmdir",	 [OP_SETATTR] = "setattr",
+	[OP_CREATE] = "create",
+	[OP_WRITE] = "write",
+	[OP_RENAME] = "rename",
+	[OP_EXCHANGE] = "exchange",
+	[OP_LINK] = "link",
+	[OP_UNLINK] = "unlink",
+	[OP_RMDIR] = "rmdir",
+	[OP_SETATTR] = "setattr",
 };
 
 static int bury(struct settle *st, const struct item *i, const struct result *res)
@@ -343,15 +359,17 @@ static int settle_item(struct settle *st, const struct item *i, const struct res
 	return r;
 }
 
-/* Equal to what the server has told: S takes it over, with where it lies here. Attributes that differ stay to be applied. */
+/* Equal to what the server has told: S takes it over, with where it lies here. Attributes that differ stay to
+ * be applied. */
 static int settle_adopted(struct settle *st, const struct item *i)
 {
 	struct id parent = aliased(st->o, &i->op.parent);
 	const struct node_state *n = &i->remote;
-	bool same_attr = (i->disk.mode & 0777) == n->mode && (i->op.kind == KIND_DIR || i->disk.mtime_ns == n->mtime_ns) &&
-			 i->op.xattr.len == n->xattr.len &&
-			 (!n->xattr.len || memcmp(i->op.xattr.data, n->xattr.data, n->xattr.len) == 0);
-	struct base_row row = { .disk = i->disk };
+	bool same_attr = (i->disk.mode & 0777) == n->mode &&
+		(i->op.kind == KIND_DIR || i->disk.mtime_ns == n->mtime_ns) &&
+		i->op.xattr.len == n->xattr.len &&
+		(!n->xattr.len || memcmp(i->op.xattr.data, n->xattr.data, n->xattr.len) == 0);
+	struct base_row row = {.disk = i->disk};
 	uint64_t l = 0;
 	int r = node_state_copy(n, &row.state);
 
@@ -444,7 +462,7 @@ static int let_go(struct capture *c, struct outbox *o)
 
 int outbox_settle(struct capture *c, struct outbox *o, const struct batch_reply *reply, uint64_t last_opno)
 {
-	struct settle st = { .c = c, .o = o };
+	struct settle st = {.c = c, .o = o};
 	int r = settle_all(&st, reply, last_opno);
 
 	if (!r)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The queue and the locals behind pending.h. Called by capture and, under capture's lock, by the uploader, the applier and
- * the scan; never touches the disk but for reads of the agreed state.
+ * The queue and the locals behind pending.h. Called by capture and, under capture's lock, by the uploader,
+ * the applier and the scan; never touches the disk but for reads of the agreed state.
  */
 #include "pending.h"
 
@@ -38,7 +38,7 @@ struct pending {
 
 static struct object_key key_of(const struct stat_id *o)
 {
-	return (struct object_key){ .dev = o->dev, .ino = o->ino, .btime_ns = o->btime_ns };
+	return (struct object_key){.dev = o->dev, .ino = o->ino, .btime_ns = o->btime_ns};
 }
 
 struct pending *pending_new(struct syncstate *state)
@@ -120,7 +120,7 @@ int pending_resolve(struct pending *p, const struct stat_id *object, struct id *
 	}
 	r = syncstate_peek_object(p->state, object, ret_node);
 	if (!r && S_ISDIR(object->mode))
-		*recent = (struct recent){ .key = key, .node = *ret_node };
+		*recent = (struct recent){.key = key, .node = *ret_node};
 	return r;
 }
 
@@ -135,7 +135,7 @@ int local_name_add(struct local *l, const struct id *parent, const char *name)
 		free(copy);
 		return -ENOMEM;
 	}
-	more[l->names_count++] = (struct dentry){ .parent = *parent, .name = copy };
+	more[l->names_count++] = (struct dentry){.parent = *parent, .name = copy};
 	return 0;
 }
 
@@ -189,7 +189,8 @@ static void unbind_object(struct pending *p, const struct local *l)
 		map_remove(p->by_object, &key, sizeof(key));
 }
 
-struct local *pending_local(struct pending *p, const struct id *node, enum kind kind, const struct stat_id *object)
+struct local *pending_local(
+	struct pending *p, const struct id *node, enum kind kind, const struct stat_id *object)
 {
 	struct local *l = pending_find(p, node);
 
@@ -300,7 +301,7 @@ int pending_enqueue(struct pending *p, struct entry *e, const struct stat_id *ob
 
 void pending_remove(struct pending *p, struct entry *e)
 {
-	const struct id *nodes[2] = { &e->node, &e->other };
+	const struct id *nodes[2] = {&e->node, &e->other};
 
 	if (e->prev)
 		e->prev->next = e->next;
@@ -349,6 +350,11 @@ struct entry *pending_unsent(const struct pending *p, const struct id *node, uns
 	return NULL;
 }
 
+void pending_forget_objects(struct pending *p)
+{
+	memset(p->recent, 0, sizeof(p->recent));
+}
+
 static void replace_id(struct id *id, const struct id *from, const struct id *to)
 {
 	if (id_equal(id, from))
@@ -362,7 +368,7 @@ int pending_alias(struct pending *p, const struct id *from, const struct id *to)
 	size_t pos = 0, len;
 	void *value;
 
-	memset(p->recent, 0, sizeof(p->recent));
+	pending_forget_objects(p);
 	for (struct entry *e = p->first; e; e = e->next) {
 		replace_id(&e->node, from, to);
 		replace_id(&e->other, from, to);

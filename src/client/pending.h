@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What has happened here and is not at the server yet, in memory: the queue of operations in the order they were made, and for each node
- * with anything pending where it lies now. Its durable form is the journal. No locks, no I/O but reads of the agreed state:
- * capture owns it and its lock covers every call.
+ * What has happened here and is not at the server yet, in memory: the queue of operations in the order they
+ * were made, and for each node with anything pending where it lies now. Its durable form is the journal. No
+ * locks, no I/O but reads of the agreed state: capture owns it and its lock covers every call.
  */
 #ifndef SYNCFS_CLIENT_PENDING_H
 #define SYNCFS_CLIENT_PENDING_H
@@ -14,7 +14,8 @@ struct syncstate;
 struct pending;
 struct local;
 
-/* One operation of the queue. Content and attributes are read when it is sent: OP_WRITE and OP_SETATTR say only that they changed. */
+/* One operation of the queue. Content and attributes are read when it is sent: OP_WRITE and OP_SETATTR say
+ * only that they changed. */
 struct entry {
 	struct entry *next, *prev; /* queue */
 	uint64_t lsn;
@@ -48,15 +49,18 @@ void pending_free(struct pending *p);
 int pending_resolve(struct pending *p, const struct stat_id *object, struct id *ret_node);
 /* The local of a node, NULL: nothing pending. */
 struct local *pending_find(const struct pending *p, const struct id *node);
-/* The local of a node, made (with its names from S) when there is none. NULL: out of memory or the state database failed. */
-struct local *pending_local(struct pending *p, const struct id *node, enum kind kind, const struct stat_id *object);
+/* The local of a node, made (with its names from S) when there is none. NULL: out of memory or the state
+ * database failed. */
+struct local *pending_local(
+	struct pending *p, const struct id *node, enum kind kind, const struct stat_id *object);
 /* Drops the local when nothing holds it. */
 void pending_settle(struct pending *p, struct local *l);
 
 int local_name_add(struct local *l, const struct id *parent, const char *name);
 void local_name_remove(struct local *l, const struct id *parent, const char *name);
 
-/* Appends e (taken) to the queue and applies it to the locals' names. object: identity of e->node. 0 or -ENOMEM (e freed). */
+/* Appends e (taken) to the queue and applies it to the locals' names. object: identity of e->node. 0 or
+ * -ENOMEM (e freed). */
 int pending_enqueue(struct pending *p, struct entry *e, const struct stat_id *object);
 /* Removes e from the queue and frees it. */
 void pending_remove(struct pending *p, struct entry *e);
@@ -67,6 +71,8 @@ struct entry *pending_unsent(const struct pending *p, const struct id *node, uns
 /* Visits locals whose content is being changed; false at the end. Start with *pos = 0. */
 bool pending_next_local(const struct pending *p, size_t *pos, struct local **ret_local);
 
+/* The agreed state was emptied: nothing remembered of it holds. */
+void pending_forget_objects(struct pending *p);
 /* Our node became one of the server's: entries and locals follow. */
 int pending_alias(struct pending *p, const struct id *from, const struct id *to);
 

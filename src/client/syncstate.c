@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The agreed state (S) behind syncstate.h, and the helpers over statements that its files share. Called by capture,
- * uploader, applier and the scan; never touches a file of the tree.
+ * The agreed state (S) behind syncstate.h, and the helpers over statements that its files share. Called by
+ * capture, uploader, applier and the scan; never touches a file of the tree.
  */
 #include "syncstate_internal.h"
 
@@ -14,7 +14,7 @@
 void base_row_fini(struct base_row *row)
 {
 	node_state_fini(&row->state);
-	*row = (struct base_row){ 0 };
+	*row = (struct base_row){0};
 }
 
 int sql_error(struct connection *c, const char *what)
@@ -89,7 +89,7 @@ static int column_blob(sqlite3_stmt *st, int at, struct blob *ret_blob)
 {
 	size_t len = (size_t)sqlite3_column_bytes(st, at);
 
-	*ret_blob = (struct blob){ 0 };
+	*ret_blob = (struct blob){0};
 	if (len == 0)
 		return 0;
 	ret_blob->data = malloc(len);
@@ -179,7 +179,8 @@ static int get_names(struct connection *c, struct node_state *n)
 	sql_bind_id(st, 1, &n->node);
 	while ((r = sql_row(c, Q_NAMES_GET)) > 0) {
 		struct dentry *more = realloc(n->names, (n->names_count + 1) * sizeof(*more));
-		struct dentry d = { .parent = sql_column_id(st, 0), .name = column_string(st, 1), .l = column_u64(st, 2) };
+		struct dentry d = {
+			.parent = sql_column_id(st, 0), .name = column_string(st, 1), .l = column_u64(st, 2)};
 
 		if (more)
 			n->names = more;
@@ -196,7 +197,7 @@ static int get_names(struct connection *c, struct node_state *n)
 
 static int base_get(struct connection *c, const struct id *node, struct base_row *ret_row)
 {
-	struct base_row row_ = { .state.node = *node };
+	struct base_row row_ = {.state.node = *node};
 	sqlite3_stmt *st = c->st[Q_BASE_GET];
 	int r;
 
@@ -286,7 +287,8 @@ int syncstate_base_delete(struct syncstate *s, const struct id *node)
 	return r ? r : sql_run(&s->w, Q_BASE_DELETE);
 }
 
-static int by_name(struct connection *c, enum statement q, const struct id *parent, const char *name, struct id *ret_node)
+static int by_name(struct connection *c, enum statement q, const struct id *parent, const char *name,
+	struct id *ret_node)
 {
 	sql_bind_id(c->st[q], 1, parent);
 	sql_bind_bytes(c->st[q], 2, name);
@@ -338,8 +340,8 @@ int syncstate_peek_parent(struct syncstate *s, const struct id *node, struct id 
 	return r;
 }
 
-int syncstate_peek_children(struct syncstate *s, const struct id *parent, int (*fn)(void *arg, const struct child_row *row),
-	void *arg)
+int syncstate_peek_children(struct syncstate *s, const struct id *parent,
+	int (*fn)(void *arg, const struct child_row *row), void *arg)
 {
 	sqlite3_stmt *st = s->r.st[Q_CHILDREN];
 	int r;
@@ -348,7 +350,7 @@ int syncstate_peek_children(struct syncstate *s, const struct id *parent, int (*
 	sql_bind_id(st, 1, parent);
 	while ((r = sql_row(&s->r, Q_CHILDREN)) > 0) {
 		cleanup_free char *name = column_string(st, 0);
-		struct child_row c = { .name = name, .node = sql_column_id(st, 1) };
+		struct child_row c = {.name = name, .node = sql_column_id(st, 1)};
 
 		if (!name) {
 			r = -ENOMEM;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What client and server last agreed on (S), what the server has told and is not applied yet (R), and the cursor: SQLite, the
- * only door to it in the client. Pending local changes are not here but in the journal.
- * Writes happen between syncstate_begin() and syncstate_commit() by one thread at a time (the call waits for its turn). Reads marked
- * "any time" use a connection of their own and see what has been committed; all others see the running transaction.
+ * What client and server last agreed on (S), what the server has told and is not applied yet (R), and the
+ * cursor: SQLite, the only door to it in the client. Pending local changes are not here but in the journal.
+ * Writes happen between syncstate_begin() and syncstate_commit() by one thread at a time (the call waits for
+ * its turn). Reads marked "any time" use a connection of their own and see what has been committed; all
+ * others see the running transaction.
  */
 #ifndef SYNCFS_CLIENT_SYNCSTATE_H
 #define SYNCFS_CLIENT_SYNCSTATE_H
@@ -14,8 +15,8 @@
 struct syncstate;
 
 /*
- * One node of S: the agreed state, its names being where the object lies in the backing directory (l 0: the server has it elsewhere),
- * and what stat said right after the two were equal.
+ * One node of S: the agreed state, its names being where the object lies in the backing directory (l 0: the
+ * server has it elsewhere), and what stat said right after the two were equal.
  */
 struct base_row {
 	struct node_state state;
@@ -35,16 +36,21 @@ void syncstate_rollback(struct syncstate *s);
 /* ---- S ---- */
 
 int syncstate_base_get(struct syncstate *s, const struct id *node, struct base_row *ret_row); /* -ENOENT */
-int syncstate_base_put(struct syncstate *s, const struct base_row *row); /* its names replace those there were */
+int syncstate_base_put(
+	struct syncstate *s, const struct base_row *row); /* its names replace those there were */
 int syncstate_base_delete(struct syncstate *s, const struct id *node);
-int syncstate_name_get(struct syncstate *s, const struct id *parent, const char *name, struct id *ret_node); /* -ENOENT */
+int syncstate_name_get(
+	struct syncstate *s, const struct id *parent, const char *name, struct id *ret_node); /* -ENOENT */
 
 /* The same, any time. */
 int syncstate_peek_base(struct syncstate *s, const struct id *node, struct base_row *ret_row);
-int syncstate_peek_object(struct syncstate *s, const struct stat_id *object, struct id *ret_node); /* by ino and btime */
+int syncstate_peek_object(
+	struct syncstate *s, const struct stat_id *object, struct id *ret_node); /* by ino and btime */
 int syncstate_peek_name(struct syncstate *s, const struct id *parent, const char *name, struct id *ret_node);
-int syncstate_peek_parent(struct syncstate *s, const struct id *node, struct id *ret_parent, char **ret_name); /* its first name */
-/* Every name in a directory with what scans compare. fn: 0 to go on. The row is only valid during the call. */
+int syncstate_peek_parent(struct syncstate *s, const struct id *node, struct id *ret_parent,
+	char **ret_name); /* its first name */
+/* Every name in a directory with what scans compare. fn: 0 to go on. The row is only valid during the call.
+ */
 struct child_row {
 	const char *name;
 	struct id node;
@@ -53,20 +59,24 @@ struct child_row {
 	int64_t mtime_ns;
 	struct stat_id disk;
 };
-int syncstate_peek_children(struct syncstate *s, const struct id *parent, int (*fn)(void *arg, const struct child_row *row),
-	void *arg);
+int syncstate_peek_children(struct syncstate *s, const struct id *parent,
+	int (*fn)(void *arg, const struct child_row *row), void *arg);
 int64_t syncstate_peek_count(struct syncstate *s); /* nodes in S */
 
 /* ---- R ---- */
 
 int syncstate_remote_put(struct syncstate *s, const struct node_state *node);
 int syncstate_remote_delete(struct syncstate *s, const struct id *node);
-int syncstate_remote_get(struct syncstate *s, const struct id *node, struct node_state *ret_node); /* -ENOENT */
+int syncstate_remote_get(
+	struct syncstate *s, const struct id *node, struct node_state *ret_node); /* -ENOENT */
 int syncstate_peek_remote(struct syncstate *s, const struct id *node, struct node_state *ret_node);
 /* Who is at parent/name in R; -ENOENT. */
-int syncstate_peek_remote_name(struct syncstate *s, const struct id *parent, const char *name, struct id *ret_node);
-/* Those with seq > after, ascending, at most max. The caller frees the array and runs node_state_fini() on each. */
-int syncstate_peek_remotes(struct syncstate *s, uint64_t after, size_t max, struct node_state **ret_nodes, size_t *ret_count);
+int syncstate_peek_remote_name(
+	struct syncstate *s, const struct id *parent, const char *name, struct id *ret_node);
+/* Those with seq > after, ascending, at most max. The caller frees the array and runs node_state_fini() on
+ * each. */
+int syncstate_peek_remotes(
+	struct syncstate *s, uint64_t after, size_t max, struct node_state **ret_nodes, size_t *ret_count);
 int64_t syncstate_peek_remote_count(struct syncstate *s);
 
 /* ---- the rest ---- */
@@ -74,11 +84,13 @@ int64_t syncstate_peek_remote_count(struct syncstate *s);
 int syncstate_cursor_put(struct syncstate *s, const struct cursor *c);
 int syncstate_peek_cursor(struct syncstate *s, struct cursor *ret_cursor); /* -ENOENT */
 int syncstate_meta_put(struct syncstate *s, const char *key, const void *value, size_t len);
-int syncstate_peek_meta(struct syncstate *s, const char *key, void *ret_value, size_t cap, size_t *ret_len); /* -ENOENT */
+int syncstate_peek_meta(
+	struct syncstate *s, const char *key, void *ret_value, size_t cap, size_t *ret_len); /* -ENOENT */
 /* Forgets S, R and the cursor: what is left merges by content (sync-model 2.8, lost state). */
 int syncstate_forget_all(struct syncstate *s);
 
-/* What the applier is about to put in place or take out, until the transaction that says it is done (sync-model A3, A8). */
+/* What the applier is about to put in place or take out, until the transaction that says it is done
+ * (sync-model A3, A8). */
 struct apply_intent {
 	struct id node;
 	char stage_name[STAGE_NAME_BYTES];

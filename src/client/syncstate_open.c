@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Opening the state database, its transactions, and what is neither S nor R: cursor, meta, intents, dead letters.
- * Two connections: one writes and is held by a transaction, one reads what has been committed, at any time.
+ * Opening the state database, its transactions, and what is neither S nor R: cursor, meta, intents, dead
+ * letters. Two connections: one writes and is held by a transaction, one reads what has been committed, at
+ * any time.
  */
 #include "syncstate_internal.h"
 
@@ -15,27 +16,35 @@
 
 static const char schema[] =
 	"CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;"
-	"CREATE TABLE IF NOT EXISTS node(id BLOB PRIMARY KEY, kind INT, c INT, a INT, seq INT, size INT, hash BLOB, target BLOB,"
-	" mode INT, mtime INT, xattr BLOB, dev INT, ino INT, btime INT, dmtime INT, dctime INT, dsize INT, dmode INT, dnlink INT)"
+	"CREATE TABLE IF NOT EXISTS node(id BLOB PRIMARY KEY, kind INT, c INT, a INT, seq INT, size INT, "
+	"hash BLOB, target BLOB,"
+	" mode INT, mtime INT, xattr BLOB, dev INT, ino INT, btime INT, dmtime INT, dctime INT, dsize INT, "
+	"dmode INT, dnlink INT)"
 	" WITHOUT ROWID;"
 	"CREATE INDEX IF NOT EXISTS node_ino ON node(ino);"
-	"CREATE TABLE IF NOT EXISTS name(parent BLOB, name BLOB, node BLOB, l INT, PRIMARY KEY(parent, name)) WITHOUT ROWID;"
+	"CREATE TABLE IF NOT EXISTS name(parent BLOB, name BLOB, node BLOB, l INT, PRIMARY KEY(parent, "
+	"name)) WITHOUT ROWID;"
 	"CREATE INDEX IF NOT EXISTS name_node ON name(node);"
 	"CREATE TABLE IF NOT EXISTS remote(id BLOB PRIMARY KEY, seq INT, state BLOB) WITHOUT ROWID;"
 	"CREATE INDEX IF NOT EXISTS remote_seq ON remote(seq);"
-	"CREATE TABLE IF NOT EXISTS remote_name(parent BLOB, name BLOB, node BLOB, PRIMARY KEY(parent, name, node)) WITHOUT ROWID;"
+	"CREATE TABLE IF NOT EXISTS remote_name(parent BLOB, name BLOB, node BLOB, PRIMARY KEY(parent, name, "
+	"node)) WITHOUT ROWID;"
 	"CREATE INDEX IF NOT EXISTS remote_name_node ON remote_name(node);"
 	"CREATE TABLE IF NOT EXISTS intent(stage TEXT PRIMARY KEY, node BLOB, ino INT, btime INT);"
 	"CREATE TABLE IF NOT EXISTS dead(opno INT, what TEXT, why TEXT);";
 
 static const char *const statements[Q_COUNT_ALL] = {
-	[Q_BASE_GET] = "SELECT kind,c,a,seq,size,hash,target,mode,mtime,xattr,dev,ino,btime,dmtime,dctime,dsize,dmode,dnlink"
+	[Q_BASE_GET] = "SELECT "
+		       "kind,c,a,seq,size,hash,target,mode,mtime,xattr,dev,ino,btime,dmtime,dctime,dsize,"
+		       "dmode,dnlink"
 		       " FROM node WHERE id=?1",
 	[Q_NAMES_GET] = "SELECT parent,name,l FROM name WHERE node=?1",
 	[Q_BY_OBJECT] = "SELECT id FROM node WHERE ino=?1 AND btime=?2 AND dev=?3",
 	[Q_BY_NAME] = "SELECT node FROM name WHERE parent=?1 AND name=?2",
 	[Q_PARENT] = "SELECT parent,name FROM name WHERE node=?1 LIMIT 1",
-	[Q_CHILDREN] = "SELECT n.name,n.node,k.kind,k.mode,k.mtime,k.dev,k.ino,k.btime,k.dmtime,k.dctime,k.dsize,k.dmode,k.dnlink"
+	[Q_CHILDREN] = "SELECT "
+		       "n.name,n.node,k.kind,k.mode,k.mtime,k.dev,k.ino,k.btime,k.dmtime,k.dctime,k.dsize,k."
+		       "dmode,k.dnlink"
 		       " FROM name n JOIN node k ON k.id=n.node WHERE n.parent=?1",
 	[Q_COUNT] = "SELECT count(*) FROM node",
 	[Q_REMOTE_GET] = "SELECT state FROM remote WHERE id=?1",
@@ -45,8 +54,10 @@ static const char *const statements[Q_COUNT_ALL] = {
 	[Q_META_GET] = "SELECT value FROM meta WHERE key=?1",
 	[Q_DEAD_COUNT] = "SELECT count(*) FROM dead",
 	[Q_INTENTS] = "SELECT stage,node,ino,btime FROM intent",
-	[Q_BASE_PUT] = "INSERT OR REPLACE INTO node(kind,c,a,seq,size,hash,target,mode,mtime,xattr,dev,ino,btime,dmtime,dctime,dsize,"
-		       "dmode,dnlink,id) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19)",
+	[Q_BASE_PUT] =
+		"INSERT OR REPLACE INTO "
+		"node(kind,c,a,seq,size,hash,target,mode,mtime,xattr,dev,ino,btime,dmtime,dctime,dsize,"
+		"dmode,dnlink,id) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19)",
 	[Q_BASE_DELETE] = "DELETE FROM node WHERE id=?1",
 	[Q_NAMES_DELETE] = "DELETE FROM name WHERE node=?1",
 	[Q_NAME_PUT] = "INSERT OR REPLACE INTO name(parent,name,node,l) VALUES(?1,?2,?3,?4)",
@@ -59,7 +70,6 @@ static const char *const statements[Q_COUNT_ALL] = {
 	[Q_INTENTS_CLEAR] = "DELETE FROM intent",
 	[Q_DEAD_PUT] = "INSERT INTO dead(opno,what,why) VALUES(?1,?2,?3)",
 };
-
 
 /* ---- transactions ---- */
 
@@ -154,8 +164,9 @@ int syncstate_peek_cursor(struct syncstate *s, struct cursor *ret_cursor)
 
 int syncstate_forget_all(struct syncstate *s)
 {
-	return exec(&s->w, "DELETE FROM node; DELETE FROM name; DELETE FROM remote; DELETE FROM remote_name;"
-			   "DELETE FROM intent; DELETE FROM meta WHERE key='cursor'");
+	return exec(&s->w,
+		"DELETE FROM node; DELETE FROM name; DELETE FROM remote; DELETE FROM remote_name;"
+		"DELETE FROM intent; DELETE FROM meta WHERE key='cursor'");
 }
 
 /* ---- intents, dead letters ---- */
@@ -183,7 +194,7 @@ int syncstate_intents(struct syncstate *s, int (*fn)(void *arg, const struct app
 
 	MUTEX_GUARD(&s->r.lock);
 	while ((r = sql_row(&s->r, Q_INTENTS)) > 0) {
-		struct apply_intent i = { .node = sql_column_id(st, 1) };
+		struct apply_intent i = {.node = sql_column_id(st, 1)};
 
 		snprintf(i.stage_name, sizeof(i.stage_name), "%s", (const char *)sqlite3_column_text(st, 0));
 		i.staged.ino = (uint64_t)sqlite3_column_int64(st, 2);
@@ -218,7 +229,8 @@ int64_t syncstate_peek_dead_letters(struct syncstate *s)
 static int prepare(struct connection *c, enum statement count)
 {
 	for (int q = 0; q < (int)count; q++) {
-		if (sqlite3_prepare_v3(c->db, statements[q], -1, SQLITE_PREPARE_PERSISTENT, &c->st[q], NULL) != SQLITE_OK)
+		if (sqlite3_prepare_v3(c->db, statements[q], -1, SQLITE_PREPARE_PERSISTENT, &c->st[q],
+			    NULL) != SQLITE_OK)
 			return sql_error(c, statements[q]);
 	}
 	return 0;
@@ -226,13 +238,17 @@ static int prepare(struct connection *c, enum statement count)
 
 static int open_connection(struct connection *c, const char *path)
 {
-	if (sqlite3_open_v2(path, &c->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK)
+	if (sqlite3_open_v2(path, &c->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
+		    NULL) != SQLITE_OK)
 		return c->db ? sql_error(c, path) : -ENOMEM;
 	sqlite3_extended_result_codes(c->db, 1);
 	sqlite3_busy_timeout(c->db, 10000);
-	/* NORMAL: a power loss may take the last commits, which leaves an older S (sync-model 2.2 says why that is safe). */
-	return exec(c, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-2048; PRAGMA mmap_size=0;"
-		       "PRAGMA wal_autocheckpoint=4000");
+	/* NORMAL: a power loss may take the last commits, which leaves an older S (sync-model 2.2 says why
+	 * that is safe). */
+	return exec(c,
+		"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-2048; PRAGMA "
+		"mmap_size=0;"
+		"PRAGMA wal_autocheckpoint=4000");
 }
 
 static void close_connection(struct connection *c)
@@ -269,7 +285,9 @@ static int move_aside(const char *path)
 	name = buf_cstr(&to);
 	if (!name || !buf_cstr(&wal))
 		return -ENOMEM;
-	log_error("state database %s is damaged: kept as %s, and what is here and at the server is compared by content", path, name);
+	log_error("state database %s is damaged: kept as %s, and what is here and at the server is compared "
+		  "by content",
+		path, name);
 	unlink(buf_cstr(&wal));
 	return rename(path, name) < 0 ? -errno : 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the server has told and is not applied yet (R), behind syncstate.h. One row a node, its state as bytes, and an
- * index of its names. Called by poller, applier and uploader.
+ * What the server has told and is not applied yet (R), behind syncstate.h. One row a node, its state as
+ * bytes, and an index of its names. Called by poller, applier and uploader.
  */
 #include "syncstate_internal.h"
 
@@ -65,7 +65,7 @@ static int decode_names(struct reader *r, struct node_state *n)
 static int decode_state(const void *bytes, size_t len, struct node_state *ret_node)
 {
 	struct reader r = READER_INIT(bytes, len);
-	struct node_state n = { 0 };
+	struct node_state n = {0};
 	const void *xattr;
 	int error = 0;
 
@@ -166,7 +166,8 @@ int syncstate_peek_remote(struct syncstate *s, const struct id *node, struct nod
 	return remote_get(&s->r, node, ret_node);
 }
 
-int syncstate_peek_remote_name(struct syncstate *s, const struct id *parent, const char *name, struct id *ret_node)
+int syncstate_peek_remote_name(
+	struct syncstate *s, const struct id *parent, const char *name, struct id *ret_node)
 {
 	sqlite3_stmt *st = s->r.st[Q_REMOTE_NAME];
 
@@ -176,7 +177,8 @@ int syncstate_peek_remote_name(struct syncstate *s, const struct id *parent, con
 	return sql_get_id(&s->r, Q_REMOTE_NAME, ret_node);
 }
 
-int syncstate_peek_remotes(struct syncstate *s, uint64_t after, size_t max, struct node_state **ret_nodes, size_t *ret_count)
+int syncstate_peek_remotes(
+	struct syncstate *s, uint64_t after, size_t max, struct node_state **ret_nodes, size_t *ret_count)
 {
 	sqlite3_stmt *st = s->r.st[Q_REMOTES];
 	struct node_state *nodes = calloc(max, sizeof(*nodes));
@@ -189,7 +191,8 @@ int syncstate_peek_remotes(struct syncstate *s, uint64_t after, size_t max, stru
 	sql_bind_u64(st, 1, after);
 	sql_bind_u64(st, 2, max);
 	while (count < max && (r = sql_row(&s->r, Q_REMOTES)) > 0) {
-		r = decode_state(sqlite3_column_blob(st, 0), (size_t)sqlite3_column_bytes(st, 0), &nodes[count]);
+		r = decode_state(
+			sqlite3_column_blob(st, 0), (size_t)sqlite3_column_bytes(st, 0), &nodes[count]);
 		if (r)
 			break;
 		count++;

@@ -11,7 +11,7 @@
 #include <syncfs/crc32c.h>
 #include <syncfs/limits.h>
 
-static const char segment_magic[8] = { 'S', 'Y', 'N', 'C', 'F', 'S', 'J', '1' };
+static const char segment_magic[8] = {'S', 'Y', 'N', 'C', 'F', 'S', 'J', '1'};
 
 void record_fini(struct record *r)
 {
@@ -19,7 +19,7 @@ void record_fini(struct record *r)
 	free(r->new_name);
 	free(r->target);
 	free(r->lsns);
-	*r = (struct record){ 0 };
+	*r = (struct record){0};
 }
 
 static void put_id(struct buf *b, const struct id *id)
@@ -185,7 +185,7 @@ static int take_payload(struct reader *r, struct record *rec)
 int record_decode(const void *bytes, size_t len, struct record *ret_record, size_t *ret_len)
 {
 	struct reader r = READER_INIT(bytes, len);
-	struct record rec = { 0 };
+	struct record rec = {0};
 	uint32_t frame, crc;
 	int error;
 

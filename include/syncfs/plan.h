@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The client's rules as a pure function: what has to be done to one node so that the disk becomes what the
+ * server has told (sync-model 2.2, 2.8). No I/O, no clock, no threads.
+ */
+#ifndef SYNCFS_PLAN_H
+#define SYNCFS_PLAN_H
+
+#include <syncfs/change.h>
+
+enum plan_step {
+	PLAN_NOTHING = 0, /* S is R already: forget R */
+	PLAN_WAIT = 1 << 0, /* something local is pending for the node: its operation goes first; alone */
+	PLAN_CREATE = 1 << 1, /* not here yet: make it, under all its names; alone */
+	PLAN_CONTENT = 1 << 2, /* content or link target is another */
+	PLAN_ATTR = 1 << 3,
+	PLAN_NAMES = 1 << 4, /* add and remove names as below */
+	PLAN_REMOVE = 1 << 5, /* dead: all names go; alone */
+};
+
+struct plan {
+	unsigned steps;
+	/* Indexes into r->names that the node does not have here, and into s->names that it is to lose.
+	 * Caller frees both. */
+	size_t *add, *remove;
+	size_t add_count, remove_count;
+};
+
+void plan_fini(struct plan *p);
+
+/*
+ * s     agreed state, names = where it lies here; NULL: not here
+ * busy  an operation on the node is pending, or a file is being written (L differs from S, or may)
+ * r     what the server has told
+ * 0 or -ENOMEM. -EBADMSG: r contradicts s (another kind), nothing may be done by guess.
+ */
+int plan_node(const struct node_state *s, bool busy, const struct node_state *r, struct plan *ret_plan);
+
+#endif

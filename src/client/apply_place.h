@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Placing one node: shared by apply_place.c (spots, removal, order) and apply_node.c (creation, content,
+ * names, attributes). */
+#ifndef SYNCFS_CLIENT_APPLY_PLACE_H
+#define SYNCFS_CLIENT_APPLY_PLACE_H
+
+#include "apply.h"
+
+/* A name in a directory of the disk and what is there. */
+struct spot {
+	struct id parent;
+	const char *name; /* borrowed */
+	int dirfd;
+	struct stat_id dir, now; /* now.ino 0: nothing */
+};
+
+enum holder {
+	HOLDER_NONE,
+	HOLDER_SELF, /* the job's own object */
+	HOLDER_DYING, /* a node that is dead by R: may be displaced */
+	HOLDER_SWAP, /* a node that is being placed further up: both want each other's place */
+};
+
+/* Places the parent first when this round has it. -ENOENT: the directory is not there (yet). */
+int spot_open(struct round *rd, const struct id *parent, const char *name, struct spot *ret_spot);
+void spot_fini(struct spot *s);
+/* Who holds the spot; somebody who is to live elsewhere is placed there first. -EAGAIN: not now. */
+int spot_look(
+	struct round *rd, struct job *j, struct spot *s, enum holder *ret_holder, struct job **ret_other);
+
+struct job *apply_job_of(const struct round *rd, const struct id *node);
+int apply_name_add(struct node_state *n, const struct id *parent, const char *name, uint64_t l);
+void apply_name_remove(struct node_state *n, const struct id *parent, const char *name);
+bool apply_is_busy(struct round *rd, const struct id *node, const struct stat_id *object);
+/* The object at the spot, when it is still what was agreed; -ESTALE otherwise. */
+int apply_expected(
+	struct round *rd, const struct base_row *row, const struct spot *s, struct stat_id *ret_expected);
+/* A name in staging for what is taken out: told apart from what comes in by its first letter, also after a
+ * crash. */
+void apply_trash_name(char *name);
+void apply_trash(struct round *rd, const char *stage);
+int apply_bind(struct round *rd, struct job *j);
+/* The object that was at the spot is not there any more. */
+void apply_lost_name(struct round *rd, struct job *other, const struct spot *s);
+
+void apply_place_job(struct round *rd, struct job *j);
+
+int apply_create(struct round *rd, struct job *j);
+int apply_content(struct round *rd, struct job *j);
+int apply_names(struct round *rd, struct job *j);
+int apply_attr(struct round *rd, struct job *j);
+
+#endif

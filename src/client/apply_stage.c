@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Steps A1 to A3 of a round: contents into staging, verified, with their attributes, durable, and the intents
+ * written. Called by the applier; touches nothing visible.
+ */
+#include "apply.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <syncfs/io.h>
+#include <syncfs/log.h>
+#include <syncfs/manifest.h>
+
+#include "fetch.h"
+#include "link.h"
+#include "remote.h"
+
+#define SYNC_EACH_MAX 4 /* up to so many files are synced one by one: cheaper than syncfs(2) */
+
+static int write_inline(const struct job *j, int fd)
+{
+	struct content now;
+	int r = manifest_of_bytes(j->data, j->r.content.size, &now, NULL);
+
+	if (r)
+		return r;
+	if (!hash_equal(&now.hash, &j->r.content.hash))
+		return -EBADMSG;
+	return io_write(fd, j->data, j->r.content.size);
+}
+
+static int stage_file(struct round *rd, struct job *j)
+{
+	const struct applier_config *c = rd->config;
+	cleanup_fd int fd = stage_create(c->tree, j->stage);
+	int r;
+
+	if (fd < 0)
+		return fd;
+	j->staged = true;
+	r = j->data || !j->r.content.size ? write_inline(j, fd) : fetch_content(c->remote, &j->r.content, fd);
+	return r;
+}
+
+static int stage_job(struct round *rd, struct job *j)
+{
+	const struct applier_config *c = rd->config;
+	const struct blob none = {0};
+	int r;
+
+	switch (j->r.kind) {
+	case KIND_FILE:
+		r = stage_file(rd, j);
+		break;
+	case KIND_DIR:
+		r = stage_mkdir(c->tree, j->stage);
+		break;
+	case KIND_SYMLINK:
+		r = stage_symlink(c->tree, j->r.target, j->stage);
+		break;
+	default:
+		return -EBADMSG;
+	}
+	if (r)
+		return r;
+	j->staged = true;
+	r = stage_set_attr(c->tree, j->stage, j->r.mode, j->r.mtime_ns, j->r.xattr.len ? &j->r.xattr : &none);
+	return r ? r : tree_stat(c->tree->stage_fd, j->stage, &j->staged_stat);
+}
+
+static void drop_stage(struct round *rd, struct job *j)
+{
+	if (j->staged && stage_drop(rd->config->tree, j->stage))
+		rd->want_scan = true;
+	j->staged = false;
+}
+
+static int sync_staged(struct round *rd, size_t files)
+{
+	const struct tree *t = rd->config->tree;
+
+	if (files > SYNC_EACH_MAX)
+		return tree_sync_all(t);
+	for (size_t i = 0; i < rd->count; i++) {
+		struct job *j = &rd->jobs[i];
+		int fd, r;
+
+		if (!j->staged || j->r.kind != KIND_FILE)
+			continue;
+		fd = tree_open_at(t, t->stage_fd, j->stage, 0);
+		if (fd < 0)
+			return fd;
+		r = tree_sync_fd(fd);
+		close(fd);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+static int put_intents(struct round *rd)
+{
+	struct syncstate *s = rd->config->state;
+	int r = syncstate_begin(s, true);
+
+	if (r)
+		return r;
+	for (size_t i = 0; i < rd->count && !r; i++) {
+		struct job *j = &rd->jobs[i];
+		struct apply_intent intent = {.node = j->r.node, .staged = j->staged_stat};
+
+		if (j->state == JOB_WAIT || !j->staged)
+			continue;
+		memcpy(intent.stage_name, j->stage, sizeof(intent.stage_name));
+		r = syncstate_intent_put(s, &intent);
+	}
+	if (r) {
+		syncstate_rollback(s);
+		return r;
+	}
+	return syncstate_commit(s);
+}
+
+static bool is_network(int r)
+{
+	return r == -ENOTCONN || r == -ETIMEDOUT || r == -EREMOTEIO || r == -EAGAIN;
+}
+
+int apply_stage_round(struct round *rd)
+{
+	size_t files = 0, staged = 0;
+	bool offline = false;
+	int r;
+
+	for (size_t i = 0; i < rd->count; i++) {
+		struct job *j = &rd->jobs[i];
+
+		if (j->state == JOB_WAIT)
+			continue;
+		if (!(j->plan.steps & (PLAN_CREATE | PLAN_CONTENT)))
+			continue;
+		r = offline && !j->data && j->r.content.size ? -ENOTCONN : stage_job(rd, j);
+		if (!r) {
+			staged++;
+			files += j->r.kind == KIND_FILE;
+			continue;
+		}
+		drop_stage(rd, j);
+		j->state = JOB_WAIT;
+		rd->retry = true;
+		if (r == -ECANCELED || r == -ENOMEM)
+			return r;
+		offline = offline || is_network(r);
+		if (r == -ENOSPC || r == -EDQUOT)
+			link_note_error(
+				rd->config->link, "the backing file system is full: changes of others wait");
+		if (!is_network(r))
+			log_warn("fetching %s: %s, trying again",
+				j->r.names_count ? j->r.names[0].name : "a file", err_str(r));
+	}
+	r = files ? sync_staged(rd, files) : 0;
+	return r || !staged ? r : put_intents(rd);
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The applier's and the scan's side of capture: who an object is, where a node lies, and objects that the
+ * agreed state does not know yet. Never called by the view.
+ */
+#include "capture_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include <syncfs/io.h>
+
+int capture_resolve(struct capture *c, const struct stat_id *object, struct id *ret_node)
+{
+	int r;
+
+	mutex_lock(&c->lock);
+	r = capture_resolve_locked(c, object, ret_node);
+	mutex_unlock(&c->lock);
+	return r > 0 ? -ENOENT : r;
+}
+
+bool capture_is_busy(struct capture *c, const struct id *node)
+{
+	struct local *l;
+
+	MUTEX_GUARD(&c->lock);
+	l = pending_find(c->pending, node);
+	return l && (l->entries || l->dirty_lsn);
+}
+
+int capture_dir_path(struct capture *c, const struct id *dir, struct buf *out)
+{
+	MUTEX_GUARD(&c->lock);
+
+	return pending_dir_path(c->pending, dir, out);
+}
+
+int capture_location(struct capture *c, const struct id *node, struct id *ret_parent, char **ret_name)
+{
+	MUTEX_GUARD(&c->lock);
+
+	return pending_locate(c->pending, node, ret_parent, ret_name);
+}
+
+bool capture_has_name(struct capture *c, const struct id *node, const struct id *parent, const char *name)
+{
+	struct local *l;
+	struct id at;
+
+	MUTEX_GUARD(&c->lock);
+	l = pending_find(c->pending, node);
+	if (!l)
+		return syncstate_peek_name(c->state, parent, name, &at) == 0 && id_equal(&at, node);
+	for (size_t i = 0; i < l->names_count; i++) {
+		if (id_equal(&l->names[i].parent, parent) && strcmp(l->names[i].name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+int capture_path(struct capture *c, const struct id *node, struct buf *out)
+{
+	cleanup_free char *name = NULL;
+	struct id parent;
+	size_t len;
+	int r;
+
+	MUTEX_GUARD(&c->lock);
+	if (id_equal(node, &ID_ROOT))
+		return 0;
+	r = pending_locate(c->pending, node, &parent, &name);
+	len = out->len;
+	if (!r)
+		r = pending_dir_path(c->pending, &parent, out);
+	if (r)
+		return r;
+	if (out->len > len)
+		buf_put_u8(out, '/');
+	buf_put_str(out, name);
+	return out->error;
+}
+
+static int set_names(struct local *l, const struct node_state *where)
+{
+	int r = 0;
+
+	while (l->names_count)
+		free(l->names[--l->names_count].name);
+	for (size_t i = 0; i < where->names_count && !r; i++)
+		r = local_name_add(l, &where->names[i].parent, where->names[i].name);
+	return r;
+}
+
+int capture_bind(struct capture *c, const struct node_state *where, const struct stat_id *object)
+{
+	struct local *l;
+
+	MUTEX_GUARD(&c->lock);
+	l = pending_local(c->pending, &where->node, where->kind, object);
+	if (!l)
+		return -ENOMEM;
+	if (!l->pins)
+		l->pins = 1;
+	return set_names(l, where);
+}
+
+void capture_unbind(struct capture *c, const struct id *node)
+{
+	struct local *l;
+
+	MUTEX_GUARD(&c->lock);
+	l = pending_find(c->pending, node);
+	if (!l)
+		return;
+	l->pins = 0;
+	if (l->entries)
+		capture_wake_locked(c);
+	pending_settle(c->pending, l);
+}
+
+int capture_found(struct capture *c, struct record *r, const struct stat_id *object)
+{
+	MUTEX_GUARD(&c->lock);
+
+	return capture_fact_locked(c, r, object);
+}

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The file `inflight` of the state directory. Called by the uploader; written before a batch is sent, removed
+ * after its results are in the agreed state.
+ */
+#include "inflight.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+
+#include <syncfs/crc32c.h>
+#include <syncfs/io.h>
+#include <syncfs/limits.h>
+
+#define INFLIGHT_NAME "inflight"
+#define INFLIGHT_MAX_BYTES ((size_t)BODY_MAX_BYTES + (4u << 20))
+#define ITEM_BYTES (8 + 7 * 8 + 8)
+#define HEAD_BYTES 16 /* magic, crc, count */
+
+static const char magic[8] = {'S', 'Y', 'N', 'C', 'F', 'S', 'I', '1'};
+
+static void put_stat(struct buf *b, const struct stat_id *s)
+{
+	buf_put_u64(b, s->dev);
+	buf_put_u64(b, s->ino);
+	buf_put_u64(b, (uint64_t)s->btime_ns);
+	buf_put_u64(b, (uint64_t)s->mtime_ns);
+	buf_put_u64(b, (uint64_t)s->ctime_ns);
+	buf_put_u64(b, s->size);
+	buf_put_u32(b, s->mode);
+	buf_put_u32(b, s->nlink);
+}
+
+static void take_stat(struct reader *r, struct stat_id *s)
+{
+	s->dev = reader_u64(r);
+	s->ino = reader_u64(r);
+	s->btime_ns = (int64_t)reader_u64(r);
+	s->mtime_ns = (int64_t)reader_u64(r);
+	s->ctime_ns = (int64_t)reader_u64(r);
+	s->size = reader_u64(r);
+	s->mode = reader_u32(r);
+	s->nlink = reader_u32(r);
+}
+
+int inflight_save(int dirfd, const struct outbox *o, const struct buf *encoded)
+{
+	cleanup_buf struct buf items = BUF_INIT, head = BUF_INIT;
+	cleanup_fd int fd = -1;
+	uint32_t count = 0, crc;
+	int r;
+
+	for (size_t i = 0; i < o->count; i++) {
+		if (o->items[i].adopt)
+			continue;
+		buf_put_u64(&items, o->items[i].lsn);
+		put_stat(&items, &o->items[i].disk);
+		count++;
+	}
+	crc = crc32c(crc32c(0, items.data, items.len), encoded->data, encoded->len);
+	buf_put(&head, magic, sizeof(magic));
+	buf_put_u32(&head, crc);
+	buf_put_u32(&head, count);
+	if (items.error || head.error)
+		return -ENOMEM;
+	fd = openat(dirfd, INFLIGHT_NAME, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return -errno;
+	r = io_write(fd, head.data, head.len);
+	if (!r)
+		r = io_write(fd, items.data, items.len);
+	if (!r)
+		r = io_write(fd, encoded->data, encoded->len);
+	if (!r && fdatasync(fd) < 0)
+		r = -errno;
+	return r;
+}
+
+static int decode(const struct buf *bytes, struct outbox *o, struct buf *ret_encoded, uint64_t *ret_last_opno)
+{
+	struct reader r = READER_INIT(bytes->data, bytes->len);
+	const void *head = reader_take(&r, sizeof(magic));
+	uint32_t crc = reader_u32(&r), count = reader_u32(&r);
+	struct batch b = {0};
+	int error;
+
+	if (!head || r.error || memcmp(head, magic, sizeof(magic)) != 0 || count > BATCH_MAX_OPS ||
+		crc32c(0, bytes->data + HEAD_BYTES, bytes->len - HEAD_BYTES) != crc)
+		return -EBADMSG;
+	o->items = calloc(count ? count : 1, sizeof(*o->items));
+	o->alias = map_new();
+	if (!o->items || !o->alias)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < count; i++) {
+		o->items[i].lsn = reader_u64(&r);
+		take_stat(&r, &o->items[i].disk);
+	}
+	if (r.error)
+		return -EBADMSG;
+	error = batch_decode(bytes->data + r.at, bytes->len - r.at, &b, NULL);
+	if (!error && b.ops_count != count)
+		error = -EBADMSG;
+	for (uint32_t i = 0; i < count && !error; i++) {
+		o->items[i].op = b.ops[i];
+		b.ops[i] = (struct op){0};
+		*ret_last_opno = o->items[i].op.opno;
+		o->count++;
+	}
+	batch_fini(&b);
+	if (!error)
+		buf_put(ret_encoded, bytes->data + r.at, bytes->len - r.at);
+	return error ? error : ret_encoded->error;
+}
+
+int inflight_load(int dirfd, struct outbox *ret_outbox, struct buf *ret_encoded, uint64_t *ret_last_opno)
+{
+	cleanup_buf struct buf bytes = BUF_INIT;
+	struct outbox o = {0};
+	int r = io_read_file(dirfd, INFLIGHT_NAME, INFLIGHT_MAX_BYTES, &bytes);
+
+	if (r)
+		return r;
+	if (bytes.len < HEAD_BYTES)
+		return -EBADMSG;
+	r = decode(&bytes, &o, ret_encoded, ret_last_opno);
+	if (r)
+		outbox_fini(&o);
+	else
+		*ret_outbox = o;
+	return r;
+}
+
+int inflight_remove(int dirfd)
+{
+	return unlinkat(dirfd, INFLIGHT_NAME, 0) < 0 && errno != ENOENT ? -errno : 0;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Whether the server can be reached: said once when it changes, waited for by those who need it. The poller
+ * probes; the uploader waits for it. Lock: rank 45. Any thread.
+ */
+#ifndef SYNCFS_CLIENT_LINK_H
+#define SYNCFS_CLIENT_LINK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct link;
+
+struct link_status {
+	bool connected, paused;
+	uint64_t since_ms; /* monotonic: when that became so */
+	char last_error[256];
+};
+
+struct link *link_new(const char *url); /* borrowed; NULL: out of memory */
+void link_free(struct link *l);
+void link_up(struct link *l); /* reached, and all that the server has told is stored */
+void link_down(struct link *l, const char *why);
+void link_note_error(struct link *l, const char *why); /* for status only */
+void link_get(struct link *l, struct link_status *ret_status);
+/* Waits until connected and not paused, or stop. False: stopping. */
+bool link_wait_up(struct link *l);
+/* Waits ms, or less when somebody asks to reconnect at once. False: stopping. */
+bool link_wait_retry(struct link *l, uint64_t ms);
+/* Waits until not paused. False: stopping. */
+bool link_wait_resumed(struct link *l);
+void link_reconnect(struct link *l);
+void link_pause(struct link *l, bool paused);
+void link_stop(struct link *l);
+
+#endif

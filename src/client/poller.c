@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Long poll, store, hand on. Called by nobody but its own thread; never applies anything. An entry that says
+ * what is agreed already (mostly our own changes coming back) is dropped here, by versions, never by time.
+ */
+#include "poller.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include <syncfs/backoff.h>
+#include <syncfs/log.h>
+#include <syncfs/plan.h>
+
+#include "applier.h"
+#include "link.h"
+#include "remote.h"
+#include "syncstate.h"
+
+struct poller {
+	struct poller_config config;
+	pthread_t thread;
+	struct cursor cursor; /* the thread's own */
+	bool has_cursor;
+	struct backoff backoff;
+	_Atomic uint64_t seq; /* relaxed: for questions */
+};
+
+uint64_t poller_seq(const struct poller *p)
+{
+	return atomic_load_explicit(&p->seq, memory_order_relaxed);
+}
+
+/* 1: S says the same already. */
+static int is_agreed(struct poller *p, const struct node_state *n)
+{
+	struct base_row row;
+	struct plan plan;
+	bool same;
+	int r = syncstate_base_get(p->config.state, &n->node, &row);
+
+	if (r == -ENOENT)
+		return n->tomb;
+	if (r)
+		return r;
+	r = plan_node(&row.state, false, n, &plan);
+	same = !r && plan.steps == PLAN_NOTHING && row.state.c == n->c && row.state.a == n->a;
+	if (!r)
+		plan_fini(&plan);
+	base_row_fini(&row);
+	return same;
+}
+
+static int store_page(struct poller *p, const struct page *page, size_t *ret_news)
+{
+	int r = syncstate_begin(p->config.state, false);
+
+	if (r)
+		return r;
+	for (size_t i = 0; i < page->changes_count && r >= 0; i++) {
+		r = is_agreed(p, &page->changes[i]);
+		if (r == 1) {
+			r = syncstate_remote_delete(p->config.state, &page->changes[i].node);
+		} else if (r == 0) {
+			r = syncstate_remote_put(p->config.state, &page->changes[i]);
+			++*ret_news;
+		}
+	}
+	if (r >= 0)
+		r = syncstate_cursor_put(p->config.state, &page->cursor);
+	if (r < 0) {
+		syncstate_rollback(p->config.state);
+		return r;
+	}
+	return syncstate_commit(p->config.state);
+}
+
+static int one_poll(struct poller *p, unsigned wait_s, bool *ret_more)
+{
+	struct page page = {0};
+	struct buf body = BUF_INIT;
+	size_t news = 0;
+	int r = remote_poll(
+		p->config.remote, p->has_cursor ? &p->cursor : NULL, wait_s, &p->config.client, &page, &body);
+
+	if (!r && p->has_cursor &&
+		(!id_equal(&page.cursor.epoch, &p->cursor.epoch) || page.cursor.seq < p->cursor.seq))
+		r = -EPROTO;
+	if (!r)
+		r = store_page(p, &page, &news);
+	if (!r) {
+		p->cursor = page.cursor;
+		p->has_cursor = true;
+		*ret_more = page.more;
+		atomic_store_explicit(&p->seq, p->cursor.seq, memory_order_relaxed);
+		if (news)
+			applier_take_page(p->config.applier, &page, &body);
+	}
+	page_fini(&page);
+	buf_fini(&body);
+	return r;
+}
+
+static const char *why_rebase(int r)
+{
+	switch (r) {
+	case -ECHRNG:
+		return "the server has another history (it was made anew, or restored)";
+	case -ESTALE:
+		return "the server was restored from an older copy";
+	case -EOWNERDEAD:
+		return "this client was away for longer than the server remembers";
+	default:
+		return NULL;
+	}
+}
+
+static const char *reason(struct poller *p, int r)
+{
+	const char *text = remote_last_error(p->config.remote);
+
+	return *text ? text : err_str(r);
+}
+
+static void *run(void *arg)
+{
+	struct poller *p = arg;
+	bool up = false;
+
+	while (link_wait_resumed(p->config.link)) {
+		bool more = false;
+		int r = one_poll(p, up ? p->config.wait_s : 0, &more);
+
+		if (r == -ECANCELED)
+			break;
+		if (why_rebase(r)) {
+			p->config.rebase(p->config.arg, why_rebase(r));
+			break;
+		}
+		if (!r) {
+			backoff_reset(&p->backoff);
+			if (!more && !up) {
+				link_up(p->config.link);
+				applier_wake(p->config.applier);
+			}
+			up = up || !more;
+			continue;
+		}
+		up = false;
+		link_down(p->config.link, reason(p, r));
+		if (!link_wait_retry(p->config.link, backoff_next_ms(&p->backoff)))
+			break;
+	}
+	return NULL;
+}
+
+int poller_start(const struct poller_config *config, struct poller **ret_poller)
+{
+	struct poller *p = calloc(1, sizeof(*p));
+	int r;
+
+	if (!p)
+		return -ENOMEM;
+	p->config = *config;
+	p->backoff = (struct backoff){.min_ms = 250, .max_ms = 60000};
+	r = syncstate_peek_cursor(config->state, &p->cursor);
+	p->has_cursor = !r;
+	atomic_init(&p->seq, r ? 0 : p->cursor.seq);
+	if (r == -ENOENT)
+		r = 0;
+	if (!r)
+		r = -pthread_create(&p->thread, NULL, run, p);
+	if (r)
+		free(p);
+	else
+		*ret_poller = p;
+	return r;
+}
+
+void poller_stop(struct poller *p)
+{
+	if (!p)
+		return;
+	remote_cancel(p->config.remote);
+	pthread_join(p->thread, NULL);
+	free(p);
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The thread that asks the server what is new, stores it as R together with the cursor, and hands it on to
+ * the applier. */
+#ifndef SYNCFS_CLIENT_POLLER_H
+#define SYNCFS_CLIENT_POLLER_H
+
+#include <syncfs/id.h>
+
+struct poller;
+struct remote;
+struct syncstate;
+struct applier;
+struct link;
+
+struct poller_config {
+	struct remote *remote; /* the poller's own connection */
+	struct syncstate *state;
+	struct applier *applier;
+	struct link *link;
+	struct id client;
+	unsigned wait_s; /* of a long poll */
+	/* The server is not on our history any more (epoch, diverged, gone): a merge is needed. Called once,
+	 * ends the thread. */
+	void (*rebase)(void *arg, const char *why);
+	void *arg;
+};
+
+int poller_start(const struct poller_config *config, struct poller **ret_poller);
+void poller_stop(struct poller *p); /* after link_stop() */
+/* The newest seq that is stored here. Any thread. */
+uint64_t poller_seq(const struct poller *p);
+
+#endif

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Replays the journal into the queue. Called by client at start and end; an intent without an outcome is left
+ * to the scan, which looks at the disk; a file that was being written counts as changed.
+ */
+#include "recover.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include <syncfs/io.h>
+#include <syncfs/log.h>
+#include <syncfs/map.h>
+
+#include "capture_internal.h"
+
+/* What one open lsn stands for during the replay. */
+struct replayed {
+	struct record record; /* INTENT, CLOSED or DIRTY; its strings are ours */
+	struct entry *entry; /* once queued */
+};
+
+static int copy_record(const struct record *from, struct record *to)
+{
+	*to = *from;
+	to->lsns = NULL;
+	to->name = from->name ? strdup(from->name) : NULL;
+	to->new_name = from->new_name ? strdup(from->new_name) : NULL;
+	to->target = from->target ? strdup(from->target) : NULL;
+	if ((from->name && !to->name) || (from->new_name && !to->new_name) || (from->target && !to->target)) {
+		record_fini(to);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+static int remember(struct capture *c, const struct record *r, struct replayed **ret_replayed)
+{
+	struct replayed *rp = calloc(1, sizeof(*rp));
+	int error = rp ? copy_record(r, &rp->record) : -ENOMEM;
+
+	if (!error)
+		error = map_put(c->replayed, &r->lsn, sizeof(r->lsn), rp);
+	if (error)
+		free(rp);
+	else
+		*ret_replayed = rp;
+	return error;
+}
+
+static void forget(struct capture *c, uint64_t lsn)
+{
+	struct replayed *rp = map_remove(c->replayed, &lsn, sizeof(lsn));
+
+	if (!rp)
+		return;
+	if (rp->entry)
+		pending_remove(c->pending, rp->entry);
+	record_fini(&rp->record);
+	free(rp);
+}
+
+static int enqueue(struct capture *c, struct replayed *rp, const struct record *identity)
+{
+	struct stat_id object = {.dev = identity->dev, .ino = identity->ino, .btime_ns = identity->btime_ns};
+	int r = capture_enqueue_locked(c, &rp->record, &object);
+
+	if (!r)
+		rp->entry = pending_unsent(c->pending, &rp->record.node, 1u << rp->record.op);
+	return r;
+}
+
+/* A close answers the dirty mark before it. */
+static uint64_t take_dirty(struct capture *c, const struct id *node)
+{
+	struct local *l = pending_find(c->pending, node);
+	uint64_t lsn = l ? l->dirty_lsn : 0;
+
+	if (l)
+		l->dirty_lsn = 0;
+	return lsn;
+}
+
+static int replay_dirty(struct capture *c, const struct record *r)
+{
+	struct stat_id object = {.dev = r->dev, .ino = r->ino, .btime_ns = r->btime_ns};
+	struct replayed *rp;
+	struct local *l;
+	int error = remember(c, r, &rp);
+
+	if (error)
+		return error;
+	l = pending_local(c->pending, &r->node, KIND_FILE, &object);
+	if (!l)
+		return -ENOMEM;
+	if (!l->dirty_lsn)
+		l->dirty_lsn = r->lsn;
+	return 0;
+}
+
+static int replay_closed(struct capture *c, const struct record *r)
+{
+	struct replayed *rp;
+	int error = remember(c, r, &rp);
+
+	if (error)
+		return error;
+	rp->record.op = OP_WRITE;
+	rp->record.kind = KIND_FILE;
+	error = enqueue(c, rp, r);
+	if (!error && rp->entry)
+		rp->entry->dirty_lsn = take_dirty(c, &r->node);
+	return error;
+}
+
+static int replay_done(struct capture *c, const struct record *r)
+{
+	struct replayed *rp = map_get(c->replayed, &r->intent_lsn, sizeof(r->intent_lsn));
+
+	if (!rp || rp->entry)
+		return 0;
+	if (r->ok)
+		return enqueue(c, rp, r);
+	return 0; /* its ACKED follows */
+}
+
+static int replay(void *arg, const struct record *r)
+{
+	struct capture *c = arg;
+	struct replayed *rp;
+
+	switch (r->type) {
+	case RECORD_INTENT:
+		return remember(c, r, &rp);
+	case RECORD_DONE:
+		return replay_done(c, r);
+	case RECORD_DIRTY:
+		return replay_dirty(c, r);
+	case RECORD_CLOSED:
+		return replay_closed(c, r);
+	case RECORD_ACKED:
+		for (size_t i = 0; i < r->lsns_count; i++)
+			forget(c, r->lsns[i]);
+		return 0;
+	case RECORD_SEAL:
+		return 0;
+	}
+	return -EBADMSG;
+}
+
+/* Files that were being written when we ended: as if they had been closed. */
+static int close_dirty(struct capture *c)
+{
+	struct local *l;
+	int r = 0;
+
+	for (size_t pos = 0; !r && pending_next_local(c->pending, &pos, &l);) {
+		struct record rec = {.type = RECORD_CLOSED,
+			.op = OP_WRITE,
+			.kind = KIND_FILE,
+			.node = l->node,
+			.dev = l->object.dev,
+			.ino = l->object.ino,
+			.btime_ns = l->object.btime_ns};
+		struct entry *e;
+
+		if (!l->dirty_lsn)
+			continue;
+		r = journal_append(c->journal, &rec);
+		if (!r)
+			r = capture_enqueue_locked(c, &rec, &l->object);
+		e = r ? NULL : pending_unsent(c->pending, &l->node, 1u << OP_WRITE);
+		if (e)
+			e->dirty_lsn = take_dirty(c, &l->node);
+	}
+	return r;
+}
+
+/* What the replay still holds: queued (then the queue has it) or an intent without an outcome (then the scan
+ * finds out). */
+static int end_replay(struct capture *c)
+{
+	const void *key;
+	size_t pos = 0, len;
+	void *value;
+	int r = 0;
+
+	while (!r && map_next(c->replayed, &pos, &key, &len, &value)) {
+		struct replayed *rp = value;
+
+		if (!rp->entry && rp->record.type == RECORD_INTENT) {
+			r = journal_ack(c->journal, &rp->record.lsn, 1);
+			c->scan_wanted = true;
+		}
+		record_fini(&rp->record);
+		free(rp);
+	}
+	map_free(c->replayed);
+	c->replayed = NULL;
+	return r;
+}
+
+static int open_parts(struct capture *c, const struct capture_config *config)
+{
+	int r = tree_stat(config->tree->root_fd, "", &c->root);
+
+	if (r)
+		return r;
+	c->pending = pending_new(config->state);
+	c->replayed = map_new();
+	if (!c->pending || !c->replayed)
+		return -ENOMEM;
+	mutex_lock(&c->lock);
+	r = journal_open(config->state_dirfd, replay, c, &c->journal);
+	if (!r)
+		r = end_replay(c);
+	if (!r)
+		r = close_dirty(c);
+	mutex_unlock(&c->lock);
+	return r;
+}
+
+int capture_open(const struct capture_config *config, struct capture **ret_capture, size_t *ret_replayed)
+{
+	struct capture *c = calloc(1, sizeof(*c));
+	int r;
+
+	if (!c)
+		return -ENOMEM;
+	mutex_init(&c->lock, RANK_CAPTURE, "capture");
+	cond_init(&c->work);
+	cond_init(&c->scan);
+	cond_init(&c->settled);
+	c->state = config->state;
+	c->tree = config->tree;
+	c->tree_lock = config->tree_lock;
+	c->inodes = config->inodes;
+	c->released = config->released;
+	c->released_arg = config->arg;
+	r = open_parts(c, config);
+	if (r) {
+		capture_close(c);
+		return r;
+	}
+	*ret_replayed = pending_count(c->pending);
+	*ret_capture = c;
+	return 0;
+}
+
+void capture_close(struct capture *c)
+{
+	if (!c)
+		return;
+	if (c->journal && journal_sync(c->journal))
+		log_error("journal: the last records may not survive a power loss");
+	journal_close(c->journal);
+	pending_free(c->pending);
+	map_free(c->replayed);
+	cond_fini(&c->settled);
+	cond_fini(&c->scan);
+	cond_fini(&c->work);
+	mutex_fini(&c->lock);
+	free(c);
+}

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One walk over the backing directory against the agreed state. Called on its own thread; each difference is
+ * looked at again under the locks that keep view and applier away before it becomes an operation. Deletes
+ * nothing itself.
+ */
+#include "rescan.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include <syncfs/clock.h>
+#include <syncfs/io.h>
+#include <syncfs/log.h>
+#include <syncfs/map.h>
+
+#include "capture.h"
+#include "rescan_found.h"
+#include "syncstate.h"
+
+#define HELD_MIN 1000 /* sync-model 2.8: deletions found by a scan are held from max(50 %, 1000) nodes on */
+
+struct rescan {
+	struct rescan_config config;
+	pthread_t thread;
+	_Atomic uint64_t held; /* relaxed */
+	_Atomic bool first_done, stopping; /* relaxed flags */
+};
+
+/* One child that the agreed state has in the directory being walked. */
+struct child {
+	struct id node;
+	enum kind kind;
+	uint32_t mode;
+	struct stat_id disk;
+	bool seen;
+	char name[];
+};
+
+struct frame {
+	struct id node; /* ID_NONE: could not be told; nothing below it is looked at */
+	struct map *children; /* name -> child */
+	bool is_new; /* not in the agreed state: nothing can be missing in it */
+};
+
+struct walk {
+	struct rescan *s;
+	struct found_context found;
+	struct frame frames[512];
+	int depth;
+	uint64_t entries;
+	struct missing *missing;
+	size_t missing_count;
+	int error;
+};
+
+static int add_child(void *arg, const struct child_row *row)
+{
+	struct frame *f = arg;
+	size_t len = strlen(row->name);
+	struct child *c = calloc(1, sizeof(*c) + len + 1);
+	int r;
+
+	if (!c)
+		return -ENOMEM;
+	c->node = row->node;
+	c->kind = row->kind;
+	c->mode = row->mode;
+	c->disk = row->disk;
+	memcpy(c->name, row->name, len + 1);
+	r = map_put(f->children, c->name, len, c);
+	if (r)
+		free(c);
+	return r;
+}
+
+static void pop(struct walk *w)
+{
+	struct frame *f = &w->frames[--w->depth];
+	const void *key;
+	size_t pos = 0, len;
+	void *value;
+
+	while (f->children && map_next(f->children, &pos, &key, &len, &value))
+		free(value);
+	map_free(f->children);
+	*f = (struct frame){0};
+}
+
+static int push(struct walk *w, const struct id *node, bool is_new)
+{
+	struct frame *f;
+	int r;
+
+	if (w->depth == (int)(sizeof(w->frames) / sizeof(*w->frames)))
+		return -ELOOP;
+	f = &w->frames[w->depth++];
+	*f = (struct frame){.node = *node, .is_new = is_new, .children = map_new()};
+	r = f->children ? 0 : -ENOMEM;
+	if (!r && !is_new)
+		r = syncstate_peek_children(w->s->config.state, node, add_child, f);
+	if (r)
+		pop(w);
+	return r;
+}
+
+/* The same object, with what we compare as it was: a directory's own times say nothing. */
+static bool is_unchanged(const struct child *c, const struct stat_id *now)
+{
+	if (!stat_id_same_object(&c->disk, now))
+		return false;
+	if (c->kind == KIND_DIR)
+		return (now->mode & 0777) == c->mode;
+	return stat_id_unchanged(&c->disk, now);
+}
+
+static int on_entry(void *arg, const struct scan_entry *e)
+{
+	struct walk *w = arg;
+	struct frame *f = &w->frames[w->depth - 1];
+	struct child *c = map_get(f->children, e->name, strlen(e->name));
+	struct id node = c ? c->node : ID_NONE;
+	bool is_dir = tree_kind(e->stat.mode) == KIND_DIR, is_new = false;
+	int r = 0;
+
+	w->entries++;
+	if (atomic_load_explicit(&w->s->stopping, memory_order_relaxed))
+		return -ECANCELED;
+	if (c)
+		c->seen = true;
+	if (c && stat_id_same_object(&c->disk, &e->stat)) {
+		if (!is_unchanged(c, &e->stat))
+			r = found_changed(&w->found, e, &c->node);
+	} else {
+		r = found_new(&w->found, e, &f->node, c ? &c->node : NULL, &node, &is_new);
+	}
+	if (r == -EAGAIN)
+		return SCAN_SKIP; /* somebody else is at it; it is known by now, or the next scan sees it */
+	if (r)
+		return r;
+	if (!is_dir)
+		return SCAN_SKIP;
+	r = push(w, &node, is_new);
+	return r ? r : SCAN_DESCEND;
+}
+
+static int on_dir_done(void *arg, const char *path, const struct stat_id *dir, bool complete)
+{
+	struct walk *w = arg;
+	struct frame *f = &w->frames[w->depth - 1];
+	const void *key;
+	size_t pos = 0, len;
+	void *value;
+	int r = 0;
+
+	(void)path;
+	(void)dir;
+	while (complete && !f->is_new && !r && map_next(f->children, &pos, &key, &len, &value)) {
+		struct child *c = value;
+
+		if (!c->seen)
+			r = missing_add(&w->missing, &w->missing_count, &c->node, c->kind, &f->node, c->name);
+	}
+	pop(w);
+	return r;
+}
+
+static int settle_missing(struct walk *w)
+{
+	struct rescan *s = w->s;
+	int64_t nodes = syncstate_peek_count(s->config.state);
+	uint64_t limit = nodes > 2 * HELD_MIN ? (uint64_t)nodes / 2 : HELD_MIN;
+	int r;
+
+	missing_filter(&w->found, w->missing, &w->missing_count);
+	r = missing_expand(&w->found, &w->missing, &w->missing_count);
+	if (r)
+		return r;
+	if (w->missing_count >= limit || (w->missing_count && w->entries == 0)) {
+		if (!atomic_exchange_explicit(&s->held, w->missing_count, memory_order_relaxed))
+			log_warn("%zu of %lld files are missing in the backing directory: no deletion is "
+				 "sent; put them back, or "
+				 "delete them through the mount",
+				w->missing_count, (long long)nodes);
+		return 0;
+	}
+	atomic_store_explicit(&s->held, 0, memory_order_relaxed);
+	for (size_t i = 0; i < w->missing_count && !r; i++)
+		r = found_missing(&w->found, &w->missing[i]);
+	return r;
+}
+
+static int scan_once(struct rescan *s)
+{
+	struct walk *w = calloc(1, sizeof(*w));
+	struct scan_ops ops = {.arg = w, .entry = on_entry, .dir_done = on_dir_done};
+	int r;
+
+	if (!w)
+		return -ENOMEM;
+	w->s = s;
+	w->found = (struct found_context){.config = &s->config};
+	r = push(w, &ID_ROOT, false);
+	if (!r)
+		r = tree_scan(s->config.tree, "", true, &ops);
+	if (!r)
+		r = settle_missing(w);
+	while (w->depth)
+		pop(w);
+	missing_free(w->missing, w->missing_count);
+	if (!r)
+		log_debug("scan: %llu entries, %llu differences", (unsigned long long)w->entries,
+			(unsigned long long)w->found.differences);
+	free(w);
+	return r;
+}
+
+static void *run(void *arg)
+{
+	struct rescan *s = arg;
+
+	do {
+		int r = scan_once(s);
+
+		if (r && r != -ECANCELED)
+			log_warn("scan of the backing directory: %s; the next one goes on", err_str(r));
+		atomic_store_explicit(&s->first_done, true, memory_order_relaxed);
+	} while (capture_await_scan(s->config.capture));
+	return NULL;
+}
+
+int rescan_start(const struct rescan_config *config, struct rescan **ret_rescan)
+{
+	struct rescan *s = calloc(1, sizeof(*s));
+	int r;
+
+	if (!s)
+		return -ENOMEM;
+	s->config = *config;
+	r = -pthread_create(&s->thread, NULL, run, s);
+	if (r)
+		free(s);
+	else
+		*ret_rescan = s;
+	return r;
+}
+
+void rescan_stop(struct rescan *s)
+{
+	if (!s)
+		return;
+	atomic_store_explicit(&s->stopping, true, memory_order_relaxed);
+	pthread_join(s->thread, NULL);
+	free(s);
+}
+
+bool rescan_first_is_done(const struct rescan *s)
+{
+	return atomic_load_explicit(&s->first_done, memory_order_relaxed);
+}
+
+uint64_t rescan_held(const struct rescan *s)
+{
+	return atomic_load_explicit(&s->held, memory_order_relaxed);
+}

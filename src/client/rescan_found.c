@@ -1,0 +1,404 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From difference to operation. Called by the scan's thread only. Every decision is made under apply lock and
+ * tree lock, on a fresh look at the disk: what view or applier have done meanwhile is not a difference.
+ */
+#include "rescan_found.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <syncfs/io.h>
+#include <syncfs/limits.h>
+#include <syncfs/log.h>
+#include <syncfs/record.h>
+
+#include "capture.h"
+#include "syncstate.h"
+
+static void lock(struct found_context *f)
+{
+	mutex_lock(f->config->apply_lock);
+	rwlock_write(f->config->tree_lock);
+}
+
+static void unlock(struct found_context *f)
+{
+	rwlock_unlock(f->config->tree_lock);
+	mutex_unlock(f->config->apply_lock);
+}
+
+static int queue(struct found_context *f, struct record *r, const struct stat_id *object)
+{
+	f->differences++;
+	return capture_found(f->config->capture, r, object);
+}
+
+/* Where the agreed state or the queue has the node now is looked at: is its object there still? */
+static bool is_at_old_place(struct found_context *f, const struct id *node, const struct stat_id *object,
+	struct id *ret_parent, char **ret_name)
+{
+	cleanup_buf struct buf path = BUF_INIT;
+	cleanup_fd int dirfd = -1;
+	struct stat_id now;
+	char *slash;
+
+	*ret_name = NULL;
+	if (capture_location(f->config->capture, node, ret_parent, ret_name))
+		return false;
+	if (capture_path(f->config->capture, node, &path) || !buf_cstr(&path))
+		return false;
+	slash = strrchr((char *)path.data, '/');
+	if (slash)
+		*slash = '\0';
+	dirfd = tree_open_dir(f->config->tree, slash ? (char *)path.data : "");
+	return dirfd >= 0 && tree_stat(dirfd, slash ? slash + 1 : (char *)path.data, &now) == 0 &&
+		stat_id_same_object(&now, object);
+}
+
+/* A known object under a further or another name. */
+static int found_known(struct found_context *f, const struct scan_entry *e, const struct id *parent,
+	const struct id *replaced, const struct id *node)
+{
+	cleanup_free char *old_name = NULL;
+	struct record r = {.node = *node, .kind = tree_kind(e->stat.mode)};
+	bool still_there;
+	int error;
+
+	if (capture_has_name(f->config->capture, node, parent, e->name))
+		return -EAGAIN;
+	still_there = is_at_old_place(f, node, &e->stat, &r.parent, &old_name);
+	if (!old_name)
+		return -EAGAIN;
+	if (still_there && r.kind == KIND_DIR)
+		return -EAGAIN;
+	if (still_there) {
+		r.op = OP_LINK;
+		r.parent = *parent;
+		r.name = (char *)(uintptr_t)e->name;
+	} else {
+		r.op = OP_RENAME;
+		r.name = old_name;
+		r.new_parent = *parent;
+		r.new_name = (char *)(uintptr_t)e->name;
+		if (replaced && !id_equal(replaced, node))
+			r.other = *replaced;
+	}
+	error = queue(f, &r, &e->stat);
+	return error;
+}
+
+static int remove_replaced(struct found_context *f, const struct scan_entry *e, const struct id *parent,
+	const struct id *node, enum kind kind)
+{
+	struct missing m = {
+		.node = *node, .parent = *parent, .kind = kind, .name = (char *)(uintptr_t)e->name};
+	struct missing *list = NULL;
+	size_t count = 0;
+	int r = missing_add(&list, &count, &m.node, m.kind, &m.parent, m.name);
+
+	if (!r)
+		r = missing_expand(f, &list, &count);
+	for (size_t i = 0; i < count && !r; i++) {
+		struct record rec = {.op = list[i].kind == KIND_DIR ? OP_RMDIR : OP_UNLINK,
+			.kind = list[i].kind,
+			.node = list[i].node,
+			.parent = list[i].parent,
+			.name = list[i].name};
+		const struct stat_id none = {0};
+
+		r = queue(f, &rec, &none);
+	}
+	missing_free(list, count);
+	return r;
+}
+
+static int read_link(const struct scan_entry *e, char target[SYMLINK_MAX_BYTES + 1])
+{
+	ssize_t n = readlinkat(e->dirfd, e->name, target, SYMLINK_MAX_BYTES + 1);
+
+	if (n < 0)
+		return -errno;
+	if (n > SYMLINK_MAX_BYTES)
+		return -ENAMETOOLONG;
+	target[n] = '\0';
+	return 0;
+}
+
+/* An object that nobody knows. Over the name of a known file it is that file, saved anew; else it is new. */
+static int found_unknown(struct found_context *f, const struct scan_entry *e, const struct id *parent,
+	const struct id *replaced, struct id *ret_node)
+{
+	char target[SYMLINK_MAX_BYTES + 1];
+	enum kind kind = tree_kind(e->stat.mode);
+	struct record r = {.op = OP_CREATE,
+		.kind = kind,
+		.node = id_new(),
+		.parent = *parent,
+		.name = (char *)(uintptr_t)e->name};
+	struct base_row row;
+	int error = 0;
+
+	if (replaced && capture_has_name(f->config->capture, replaced, parent, e->name)) {
+		enum kind old = kind;
+
+		if (syncstate_peek_base(f->config->state, replaced, &row) == 0) {
+			old = row.state.kind;
+			base_row_fini(&row);
+		}
+		if (old == KIND_FILE && kind == KIND_FILE) {
+			r = (struct record){.op = OP_WRITE, .kind = kind, .node = *replaced};
+			*ret_node = *replaced;
+			return queue(f, &r, &e->stat);
+		}
+		error = remove_replaced(f, e, parent, replaced, old);
+	}
+	if (!error && kind == KIND_SYMLINK) {
+		error = read_link(e, target);
+		r.target = target;
+	}
+	*ret_node = r.node;
+	return error ? error : queue(f, &r, &e->stat);
+}
+
+static int look_new(struct found_context *f, const struct scan_entry *e, const struct id *parent,
+	const struct id *replaced, struct id *ret_node, bool *ret_is_new)
+{
+	struct stat_id now;
+	int r = tree_stat(e->dirfd, e->name, &now);
+
+	if (r || !stat_id_same_object(&now, &e->stat))
+		return -EAGAIN;
+	r = capture_resolve(f->config->capture, &now, ret_node);
+	if (r == -ENOENT) {
+		*ret_is_new = true;
+		return found_unknown(f, e, parent, replaced, ret_node);
+	}
+	if (r)
+		return r;
+	r = found_known(f, e, parent, replaced, ret_node);
+	/* Known by now under this very name: a directory is walked all the same. */
+	return r == -EAGAIN && tree_kind(now.mode) == KIND_DIR &&
+			capture_has_name(f->config->capture, ret_node, parent, e->name)
+		? 0
+		: r;
+}
+
+int found_new(struct found_context *f, const struct scan_entry *e, const struct id *parent,
+	const struct id *replaced, struct id *ret_node, bool *ret_is_new)
+{
+	int r;
+
+	lock(f);
+	r = look_new(f, e, parent, replaced, ret_node, ret_is_new);
+	unlock(f);
+	return r;
+}
+
+/* ---- changed ---- */
+
+/* Only the inode change time moved, or the attributes did: the agreed identity follows. */
+static int refresh(struct found_context *f, const struct stat_id *now, struct base_row *row)
+{
+	int r;
+
+	row->disk = *now;
+	r = syncstate_begin(f->config->state, false);
+	if (r)
+		return r;
+	r = syncstate_base_put(f->config->state, row);
+	if (r) {
+		syncstate_rollback(f->config->state);
+		return r;
+	}
+	return syncstate_commit(f->config->state);
+}
+
+static bool has_other_attr(int fd, const struct stat_id *now, const struct base_row *row)
+{
+	struct blob xattr = {0};
+	bool other = (now->mode & 0777) != row->state.mode;
+
+	if (row->state.kind != KIND_DIR && now->mtime_ns != row->state.mtime_ns)
+		other = true;
+	if (fd >= 0 && tree_read_xattr(fd, &xattr) == 0)
+		other |= xattr.len != row->state.xattr.len ||
+			(xattr.len && memcmp(xattr.data, row->state.xattr.data, xattr.len) != 0);
+	free(xattr.data);
+	return other;
+}
+
+/* Hashes outside the locks; the look under them says whether it still holds. */
+static int compare(struct found_context *f, const struct scan_entry *e, const struct base_row *row,
+	struct stat_id *ret_now, bool *ret_content, bool *ret_attr)
+{
+	cleanup_fd int fd = -1;
+	struct content content;
+	int r = tree_stat(e->dirfd, e->name, ret_now);
+
+	*ret_content = *ret_attr = false;
+	if (r)
+		return -EAGAIN;
+	if (row->state.kind != KIND_SYMLINK) {
+		fd = tree_open_at(f->config->tree, e->dirfd, e->name, O_RDONLY | O_NONBLOCK);
+		if (fd < 0)
+			return -EAGAIN;
+	}
+	if (row->state.kind == KIND_FILE) {
+		r = tree_hash_file(fd, &content, NULL, ret_now);
+		if (r)
+			return -EAGAIN;
+		*ret_content = content.size != row->state.content.size ||
+			!hash_equal(&content.hash, &row->state.content.hash);
+	}
+	*ret_attr = has_other_attr(fd, ret_now, row);
+	return 0;
+}
+
+static int look_changed(struct found_context *f, const struct scan_entry *e, const struct stat_id *seen,
+	struct base_row *row, bool content, bool attr)
+{
+	struct record r = {
+		.op = content ? OP_WRITE : OP_SETATTR, .kind = row->state.kind, .node = row->state.node};
+	struct stat_id now;
+
+	if (tree_stat(e->dirfd, e->name, &now) || !stat_id_unchanged(&now, seen))
+		return -EAGAIN;
+	if (capture_is_busy(f->config->capture, &row->state.node))
+		return -EAGAIN;
+	if (content || attr)
+		return queue(f, &r, &now);
+	return row->state.kind == KIND_DIR ? 0 : refresh(f, &now, row);
+}
+
+int found_changed(struct found_context *f, const struct scan_entry *e, const struct id *node)
+{
+	struct base_row row;
+	struct stat_id seen;
+	bool content, attr;
+	int r = syncstate_peek_base(f->config->state, node, &row);
+
+	if (r)
+		return r == -ENOENT ? -EAGAIN : r;
+	r = compare(f, e, &row, &seen, &content, &attr);
+	if (!r) {
+		lock(f);
+		r = look_changed(f, e, &seen, &row, content, attr);
+		unlock(f);
+	}
+	base_row_fini(&row);
+	return r == -EAGAIN && tree_kind(e->stat.mode) == KIND_DIR ? 0 : r;
+}
+
+/* ---- missing ---- */
+
+int missing_add(struct missing **list, size_t *count, const struct id *node, enum kind kind,
+	const struct id *parent, const char *name)
+{
+	struct missing *more = *list;
+
+	if ((*count & (*count - 1)) == 0) {
+		more = realloc(*list, (*count ? *count * 2 : 1) * sizeof(*more));
+		if (!more)
+			return -ENOMEM;
+		*list = more;
+	}
+	more[*count] = (struct missing){.node = *node, .kind = kind, .parent = *parent, .name = strdup(name)};
+	if (!more[*count].name)
+		return -ENOMEM;
+	++*count;
+	return 0;
+}
+
+void missing_free(struct missing *list, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		free(list[i].name);
+	free(list);
+}
+
+struct gather {
+	struct missing *list;
+	size_t count;
+	struct id parent;
+};
+
+static int gather_child(void *arg, const struct child_row *row)
+{
+	struct gather *g = arg;
+
+	return missing_add(&g->list, &g->count, &row->node, row->kind, &g->parent, row->name);
+}
+
+/* Breadth first into the list, then turned round: what lies deeper comes first. */
+int missing_expand(struct found_context *f, struct missing **list, size_t *count)
+{
+	struct gather g = {.list = *list, .count = *count};
+	int r = 0;
+
+	for (size_t i = 0; i < g.count && !r; i++) {
+		if (g.list[i].kind != KIND_DIR)
+			continue;
+		g.parent = g.list[i].node;
+		r = syncstate_peek_children(f->config->state, &g.parent, gather_child, &g);
+	}
+	for (size_t i = 0; i < g.count / 2; i++) {
+		struct missing m = g.list[i];
+
+		g.list[i] = g.list[g.count - 1 - i];
+		g.list[g.count - 1 - i] = m;
+	}
+	*list = g.list;
+	*count = g.count;
+	return r;
+}
+
+static bool is_on_disk(struct found_context *f, const struct missing *m)
+{
+	cleanup_buf struct buf path = BUF_INIT;
+	cleanup_fd int dirfd = -1;
+	struct stat_id now;
+
+	if (capture_dir_path(f->config->capture, &m->parent, &path))
+		return false;
+	dirfd = tree_open_dir(f->config->tree, buf_cstr(&path) ? buf_cstr(&path) : "");
+	return dirfd >= 0 && tree_stat(dirfd, m->name, &now) == 0;
+}
+
+static bool is_gone(struct found_context *f, const struct missing *m)
+{
+	return capture_has_name(f->config->capture, &m->node, &m->parent, m->name) && !is_on_disk(f, m);
+}
+
+void missing_filter(struct found_context *f, struct missing *list, size_t *count)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < *count; i++) {
+		if (is_gone(f, &list[i]))
+			list[n++] = list[i];
+		else
+			free(list[i].name);
+	}
+	*count = n;
+}
+
+int found_missing(struct found_context *f, const struct missing *m)
+{
+	struct record r = {.op = m->kind == KIND_DIR ? OP_RMDIR : OP_UNLINK,
+		.kind = m->kind,
+		.node = m->node,
+		.parent = m->parent,
+		.name = m->name};
+	const struct stat_id none = {0};
+	int error = 0;
+
+	lock(f);
+	if (!capture_is_busy(f->config->capture, &m->node) && is_gone(f, m))
+		error = queue(f, &r, &none);
+	unlock(f);
+	return error;
+}

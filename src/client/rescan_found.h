@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the scan does with a difference: looks again under the locks, then makes an operation of it. Used by
+ * rescan.c. */
+#ifndef SYNCFS_CLIENT_RESCAN_FOUND_H
+#define SYNCFS_CLIENT_RESCAN_FOUND_H
+
+#include <syncfs/change.h>
+
+#include "rescan.h"
+
+struct found_context {
+	const struct rescan_config *config;
+	uint64_t differences;
+};
+
+/* A name of the agreed state that is not on disk. */
+struct missing {
+	struct id node, parent;
+	enum kind kind;
+	char *name;
+};
+
+/*
+ * An object under a name that the agreed state does not give it. replaced: the node that it has there, or
+ * NULL. Gives its node, and whether that is a new one. -EAGAIN: view or applier were faster.
+ */
+int found_new(struct found_context *f, const struct scan_entry *e, const struct id *parent,
+	const struct id *replaced, struct id *ret_node, bool *ret_is_new);
+/* A known object whose stat is another. -EAGAIN likewise. */
+int found_changed(struct found_context *f, const struct scan_entry *e, const struct id *node);
+/* Gone, if it still is. */
+int found_missing(struct found_context *f, const struct missing *m);
+
+int missing_add(struct missing **list, size_t *count, const struct id *node, enum kind kind,
+	const struct id *parent, const char *name);
+/* Leaves out those that are only elsewhere: renamed, and queued as such. */
+void missing_filter(struct found_context *f, struct missing *list, size_t *count);
+/* Adds what lay below missing directories, so that contents come before their directory. */
+int missing_expand(struct found_context *f, struct missing **list, size_t *count);
+void missing_free(struct missing *list, size_t count);
+
+#endif

@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The supervisor: one thread that starts the parts that talk to the server, and stops and starts them when a
+ * merge is needed. Called by client; the view never notices.
+ */
+#include "session_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <syncfs/log.h>
+
+static struct remote_config remote_config_of(const struct client_config *c)
+{
+	return (struct remote_config){.url = c->url, .token = c->token, .namespace = c->namespace};
+}
+
+static void want_merge(void *arg, const char *why)
+{
+	struct session_run *s = arg;
+
+	MUTEX_GUARD(&s->lock);
+	if (!s->merge)
+		log_warn("%s: what is here and what is there is merged by content, nothing is deleted", why);
+	s->merge = true;
+	cond_broadcast(&s->changed);
+}
+
+static void want_new_identity(void *arg, const char *why)
+{
+	struct session_run *s = arg;
+
+	mutex_lock(&s->lock);
+	s->new_identity = true;
+	mutex_unlock(&s->lock);
+	want_merge(arg, why);
+}
+
+/* The client's id in opids: made once a state database. */
+static int load_identity(struct session_run *s)
+{
+	const uint64_t none = 0;
+	size_t len;
+	int r = syncstate_peek_meta(s->parts.state, "client", s->client.b, ID_BYTES, &len);
+
+	if (!r && len == ID_BYTES)
+		return 0;
+	if (r && r != -ENOENT)
+		return r;
+	s->client = id_new();
+	r = syncstate_begin(s->parts.state, true);
+	if (r)
+		return r;
+	r = syncstate_meta_put(s->parts.state, "client", s->client.b, ID_BYTES);
+	if (!r)
+		r = syncstate_meta_put(s->parts.state, "opno", &none, sizeof(none));
+	if (r) {
+		syncstate_rollback(s->parts.state);
+		return r;
+	}
+	return syncstate_commit(s->parts.state);
+}
+
+static int start_applier(struct session_run *s)
+{
+	const struct session_parts *p = &s->parts;
+	struct applier_config config = {
+		.tree = p->tree,
+		.tree_lock = p->tree_lock,
+		.apply_lock = &s->apply_lock,
+		.capture = p->capture,
+		.state = p->state,
+		.inodes = p->inodes,
+		.invalidate = p->invalidate,
+		.remote = s->apply_remote,
+		.link = s->link,
+		.uid = p->config->uid,
+		.gid = p->config->gid,
+	};
+	struct applier *a;
+	int r = applier_recover(&config);
+
+	if (!r)
+		r = applier_start(&config, &a);
+	if (r)
+		return r;
+	mutex_lock(&s->lock);
+	s->applier = a;
+	mutex_unlock(&s->lock);
+	return 0;
+}
+
+static int start_poller(struct session_run *s)
+{
+	struct poller_config config = {
+		.remote = s->poll_remote,
+		.state = s->parts.state,
+		.applier = s->applier,
+		.link = s->link,
+		.client = s->client,
+		.wait_s = s->parts.config->poll_wait_s,
+		.rebase = want_merge,
+		.arg = s,
+	};
+
+	return poller_start(&config, &s->poller);
+}
+
+static int start_uploader(struct session_run *s)
+{
+	const struct session_parts *p = &s->parts;
+	struct uploader_config config = {
+		.capture = p->capture,
+		.read = {.tree = p->tree, .state = p->state, .inodes = p->inodes, .remote = s->up_remote},
+		.link = s->link,
+		.state_dirfd = p->state_dirfd,
+		.client = s->client,
+		.label = p->config->label,
+		.reidentify = want_new_identity,
+		.arg = s,
+	};
+
+	return uploader_start(&config, &s->uploader);
+}
+
+static int start_rescan(struct session_run *s)
+{
+	const struct session_parts *p = &s->parts;
+	struct rescan_config config = {
+		.tree = p->tree,
+		.tree_lock = p->tree_lock,
+		.apply_lock = &s->apply_lock,
+		.capture = p->capture,
+		.state = p->state,
+	};
+
+	return rescan_start(&config, &s->rescan);
+}
+
+static int make_remotes(struct session_run *s)
+{
+	struct remote_config config = remote_config_of(s->parts.config);
+	int r = remote_new(&config, &s->up_remote);
+
+	if (!r)
+		r = remote_new(&config, &s->poll_remote);
+	if (!r)
+		r = remote_new(&config, &s->apply_remote);
+	return r;
+}
+
+static int start_parts(struct session_run *s)
+{
+	int r;
+
+	s->link = link_new(s->parts.config->url);
+	if (!s->link)
+		return -ENOMEM;
+	r = make_remotes(s);
+	if (!r)
+		r = load_identity(s);
+	if (!r)
+		r = start_applier(s);
+	if (!r)
+		r = start_rescan(s);
+	if (!r)
+		r = start_poller(s);
+	if (!r)
+		r = start_uploader(s);
+	return r;
+}
+
+/* In the order in which nobody waits for somebody who is gone already. */
+static void stop_parts(struct session_run *s)
+{
+	struct applier *a = s->applier;
+
+	if (s->link)
+		link_stop(s->link);
+	capture_hold(s->parts.capture, true);
+	uploader_stop(s->uploader);
+	poller_stop(s->poller);
+	rescan_stop(s->rescan);
+	mutex_lock(&s->lock);
+	s->applier = NULL;
+	s->uploader = NULL;
+	s->poller = NULL;
+	s->rescan = NULL;
+	mutex_unlock(&s->lock);
+	applier_stop(a);
+	capture_hold(s->parts.capture, false);
+	mutex_lock(&s->lock);
+	link_free(s->link);
+	s->link = NULL;
+	mutex_unlock(&s->lock);
+	remote_free(s->up_remote);
+	remote_free(s->poll_remote);
+	remote_free(s->apply_remote);
+	s->up_remote = s->poll_remote = s->apply_remote = NULL;
+}
+
+static int forget(struct session_run *s)
+{
+	const uint64_t none = 0;
+	int r = syncstate_begin(s->parts.state, true);
+
+	if (r)
+		return r;
+	r = syncstate_forget_all(s->parts.state);
+	if (!r && s->new_identity) {
+		s->client = id_new();
+		r = syncstate_meta_put(s->parts.state, "client", s->client.b, ID_BYTES);
+		if (!r)
+			r = syncstate_meta_put(s->parts.state, "opno", &none, sizeof(none));
+	}
+	if (r) {
+		syncstate_rollback(s->parts.state);
+		return r;
+	}
+	r = syncstate_commit(s->parts.state);
+	if (!r)
+		r = capture_forget(s->parts.capture);
+	if (!r)
+		r = inflight_remove(s->parts.state_dirfd);
+	return r;
+}
+
+static void *run(void *arg)
+{
+	struct session_run *s = arg;
+
+	mutex_lock(&s->lock);
+	while (!s->stopping) {
+		int r;
+
+		if (!s->merge) {
+			cond_wait(&s->changed, &s->lock);
+			continue;
+		}
+		mutex_unlock(&s->lock);
+		stop_parts(s);
+		r = forget(s);
+		mutex_lock(&s->lock);
+		s->merge = s->new_identity = false;
+		mutex_unlock(&s->lock);
+		if (!r)
+			r = start_parts(s);
+		if (r)
+			log_error("starting again after a merge was needed: %s; changes wait here until the "
+				  "next mount",
+				err_str(r));
+		mutex_lock(&s->lock);
+	}
+	mutex_unlock(&s->lock);
+	return NULL;
+}
+
+static void session_free(struct session_run *s)
+{
+	cond_fini(&s->changed);
+	mutex_fini(&s->apply_lock);
+	mutex_fini(&s->lock);
+	free(s);
+}
+
+int session_start(const struct session_parts *parts, struct session_run **ret_session)
+{
+	struct session_run *s = calloc(1, sizeof(*s));
+	int r;
+
+	if (!s)
+		return -ENOMEM;
+	s->parts = *parts;
+	mutex_init(&s->lock, RANK_SESSION, "session");
+	mutex_init(&s->apply_lock, RANK_APPLY, "apply");
+	cond_init(&s->changed);
+	r = start_parts(s);
+	if (!r)
+		r = -pthread_create(&s->thread, NULL, run, s);
+	if (r) {
+		stop_parts(s);
+		session_free(s);
+		return r;
+	}
+	*ret_session = s;
+	return 0;
+}
+
+void session_stop(struct session_run *s)
+{
+	if (!s)
+		return;
+	mutex_lock(&s->lock);
+	s->stopping = true;
+	cond_broadcast(&s->changed);
+	mutex_unlock(&s->lock);
+	pthread_join(s->thread, NULL);
+	stop_parts(s);
+	session_free(s);
+}
+
+void session_released(void *session)
+{
+	struct session_run *s = session;
+
+	if (!s)
+		return;
+	MUTEX_GUARD(&s->lock);
+	if (s->applier)
+		applier_wake_if_waiting(s->applier);
+}

@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Attributes and content for a batch, read through the tree. Called by the uploader; never changes anything
+ * in the backing directory, and never takes a file that somebody is writing to.
+ */
+#include "upload_read.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+
+#include <syncfs/clock.h>
+#include <syncfs/io.h>
+#include <syncfs/limits.h>
+#include <syncfs/log.h>
+#include <syncfs/manifest.h>
+
+#include "inode.h"
+#include "remote.h"
+#include "syncstate.h"
+
+#define WRITER_IDLE_MS 2000 /* a file kept open is sent when nothing has been written for so long */
+#define RETRY_MS 50
+#define LOST_RETRY_MS 500 /* moved a moment ago: the queue knows where by then; else the scan does */
+#define UNREADABLE_RETRY_MS 30000
+#define PUT_BYTES (4u << 20) /* chunks in one request */
+
+/* One item while it is read. */
+struct reading {
+	const struct upload_read *u;
+	struct outbox *o;
+	struct item *item;
+	int dirfd, fd;
+	uint64_t delay_ms;
+};
+
+static int later(struct reading *rd, uint64_t ms)
+{
+	rd->delay_ms = ms;
+	return READ_LATER;
+}
+
+static bool is_being_written(struct reading *rd)
+{
+	const struct item *i = rd->item;
+	uint64_t now = clock_mono_ms();
+
+	if (i->synced || inode_writers(rd->u->inodes, &i->object) == 0)
+		return false;
+	if (now - i->changed_ms >= WRITER_IDLE_MS)
+		return false;
+	rd->delay_ms = WRITER_IDLE_MS - (now - i->changed_ms);
+	return true;
+}
+
+static void set_attr(struct item *i, const struct stat_id *st)
+{
+	i->disk = *st;
+	i->op.mode = st->mode & 0777;
+	i->op.mtime_ns = st->mtime_ns;
+	i->op.fields |= OP_HAS_MODE | OP_HAS_MTIME;
+}
+
+/* ---- content ---- */
+
+static int read_inline(struct reading *rd, const struct stat_id *before, struct buf *raw)
+{
+	struct item *i = rd->item;
+	size_t at = raw->len;
+	ssize_t n;
+	int r = buf_reserve(raw, before->size + 1);
+
+	if (r)
+		return r;
+	n = io_pread(rd->fd, raw->data + at, before->size + 1, 0);
+	if (n < 0)
+		return (int)n;
+	if ((uint64_t)n != before->size)
+		return later(rd, RETRY_MS);
+	r = manifest_of_bytes(raw->data + at, (size_t)n, &i->op.content, NULL);
+	if (r)
+		return r;
+	raw->len = at + (size_t)n;
+	i->op.data_at = at;
+	i->op.data_len = (uint64_t)n;
+	i->op.fields |= OP_HAS_DATA;
+	return READ_READY;
+}
+
+struct wanted {
+	struct hash *missing; /* sorted */
+	size_t count;
+};
+
+static int compare_hashes(const void *a, const void *b)
+{
+	return memcmp(a, b, HASH_BYTES);
+}
+
+static int find_missing(struct reading *rd, struct wanted *w)
+{
+	const struct blob *m = &rd->item->op.manifest;
+	size_t n = manifest_count(m);
+	uint32_t len;
+	int r;
+
+	w->missing = calloc(n ? n : 1, sizeof(*w->missing));
+	if (!w->missing)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++)
+		manifest_entry(m, i, &w->missing[i], &len);
+	qsort(w->missing, n, sizeof(*w->missing), compare_hashes);
+	for (size_t i = 0; i < n; i++) {
+		if (!w->count || !hash_equal(&w->missing[w->count - 1], &w->missing[i]))
+			w->missing[w->count++] = w->missing[i];
+	}
+	r = remote_chunks_missing(rd->u->remote, w->missing, &w->count);
+	if (!r)
+		qsort(w->missing, w->count, sizeof(*w->missing), compare_hashes);
+	return r;
+}
+
+/* The chunks gathered for one request. */
+struct put {
+	struct buf bytes;
+	struct chunk_ref refs[PUT_BYTES / 1024 + 1];
+	size_t offsets[PUT_BYTES / 1024 + 1];
+	size_t count;
+};
+
+static int put_flush(struct reading *rd, struct put *p)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < p->count; i++)
+		p->refs[i].data = p->bytes.data + p->offsets[i];
+	if (p->count)
+		r = remote_put_chunks(rd->u->remote, p->refs, p->count);
+	p->count = 0;
+	buf_reset(&p->bytes);
+	return r;
+}
+
+/* Reads the missing chunks again, so that memory stays bounded; one that is another now means that the file
+ * has changed. */
+static int send_chunks(struct reading *rd, const struct wanted *w, struct put *p)
+{
+	const struct blob *m = &rd->item->op.manifest;
+	off_t at = 0;
+
+	for (size_t i = 0; i < manifest_count(m); i++) {
+		struct hash hash, now;
+		uint32_t len;
+		ssize_t n;
+		int r;
+
+		manifest_entry(m, i, &hash, &len);
+		at += len;
+		if (!w->count || !bsearch(&hash, w->missing, w->count, sizeof(hash), compare_hashes))
+			continue;
+		r = buf_reserve(&p->bytes, len);
+		if (r)
+			return r;
+		n = io_pread(rd->fd, p->bytes.data + p->bytes.len, len, at - len);
+		if (n < 0)
+			return (int)n;
+		now = hash_bytes(p->bytes.data + p->bytes.len, (size_t)n);
+		if ((uint32_t)n != len || !hash_equal(&now, &hash))
+			return later(rd, RETRY_MS);
+		p->offsets[p->count] = p->bytes.len;
+		p->refs[p->count++] = (struct chunk_ref){.hash = hash, .len = len};
+		p->bytes.len += len;
+		if (p->bytes.len + CHUNK_MAX_BYTES > PUT_BYTES ||
+			p->count == sizeof(p->refs) / sizeof(*p->refs))
+			r = put_flush(rd, p);
+		if (r)
+			return r;
+	}
+	return put_flush(rd, p);
+}
+
+static int send_large(struct reading *rd)
+{
+	struct put *p = calloc(1, sizeof(*p));
+	struct wanted w = {0};
+	int r = p ? find_missing(rd, &w) : -ENOMEM;
+
+	if (!r && w.count)
+		r = send_chunks(rd, &w, p);
+	if (p)
+		buf_fini(&p->bytes);
+	free(p);
+	free(w.missing);
+	return r;
+}
+
+/* ---- what the server has told already ---- */
+
+/* The live node that R has under the item's name; -ENOENT. Follows what this batch has adopted so far. */
+static int told_at(struct reading *rd, struct node_state *ret_node)
+{
+	const struct op *op = &rd->item->op;
+	const struct id *parent = map_get(rd->o->alias, op->parent.b, ID_BYTES);
+	struct id node;
+	int r = syncstate_peek_remote_name(rd->u->state, parent ? parent : &op->parent, op->name, &node);
+
+	if (!r)
+		r = syncstate_peek_remote(rd->u->state, &node, ret_node);
+	if (r)
+		return r;
+	if (!ret_node->tomb && ret_node->kind == op->kind && !id_equal(&ret_node->node, &op->node))
+		return 0;
+	node_state_fini(ret_node);
+	return -ENOENT;
+}
+
+static bool is_equal(const struct op *op, const struct node_state *n)
+{
+	switch (op->kind) {
+	case KIND_DIR:
+		return true;
+	case KIND_SYMLINK:
+		return op->target && n->target && strcmp(op->target, n->target) == 0;
+	case KIND_FILE:
+		return op->content.size == n->content.size && hash_equal(&op->content.hash, &n->content.hash);
+	}
+	return false;
+}
+
+static int try_adopt(struct reading *rd)
+{
+	struct item *i = rd->item;
+	struct id *to;
+	int r;
+
+	if (i->op.type != OP_CREATE)
+		return READ_READY;
+	r = told_at(rd, &i->remote);
+	if (r)
+		return r == -ENOENT ? READ_READY : r;
+	if (!is_equal(&i->op, &i->remote)) {
+		node_state_fini(&i->remote);
+		return READ_READY;
+	}
+	to = malloc(sizeof(*to));
+	if (!to)
+		return -ENOMEM;
+	*to = i->remote.node;
+	r = map_put(rd->o->alias, i->op.node.b, ID_BYTES, to);
+	if (r) {
+		free(to);
+		return r;
+	}
+	i->adopt = true;
+	return READ_ADOPTED;
+}
+
+/* ---- by kind ---- */
+
+static int read_large(struct reading *rd)
+{
+	struct item *i = rd->item;
+	struct stat_id st;
+	int r = tree_hash_file(rd->fd, &i->op.content, &i->op.manifest, &st);
+
+	if (r == -EAGAIN)
+		return later(rd, RETRY_MS);
+	if (r)
+		return r;
+	i->op.fields |= OP_HAS_MANIFEST;
+	set_attr(i, &st);
+	r = try_adopt(rd);
+	return r == READ_READY ? send_large(rd) : r;
+}
+
+static int read_file(struct reading *rd, struct buf *raw)
+{
+	struct item *i = rd->item;
+	uint64_t generation = inode_generation(rd->u->inodes, &i->object);
+	struct stat_id before, after;
+	size_t raw_len = raw->len;
+	int r;
+
+	if (is_being_written(rd))
+		return READ_LATER;
+	r = tree_stat(rd->fd, "", &before);
+	if (r)
+		return r;
+	if (before.size > FILE_MAX_BYTES)
+		return -EFBIG;
+	set_attr(i, &before);
+	if (before.size > INLINE_UP_MAX_BYTES) {
+		r = read_large(rd);
+	} else {
+		r = read_inline(rd, &before, raw);
+		if (r == READ_READY)
+			r = try_adopt(rd);
+	}
+	if (r == READ_ADOPTED)
+		raw->len = raw_len;
+	if (r < 0 || r == READ_LATER)
+		return r;
+	if (tree_stat(rd->fd, "", &after))
+		return -EIO;
+	if (!stat_id_unchanged(&before, &after) ||
+		generation != inode_generation(rd->u->inodes, &i->object)) {
+		raw->len = raw_len;
+		i->adopt = false;
+		return later(rd, RETRY_MS);
+	}
+	return r;
+}
+
+static int read_xattr(struct reading *rd)
+{
+	struct item *i = rd->item;
+	int r = tree_read_xattr(rd->fd, &i->op.xattr);
+
+	if (!r && i->op.xattr.len)
+		i->op.fields |= OP_HAS_XATTR;
+	if (!r && i->op.type == OP_SETATTR)
+		i->op.fields |= OP_HAS_XATTR;
+	return r == -EOPNOTSUPP ? 0 : r;
+}
+
+static int read_open(struct reading *rd, const struct stat_id *st, struct buf *raw)
+{
+	struct item *i = rd->item;
+	int r;
+
+	set_attr(i, st);
+	if (i->op.kind == KIND_SYMLINK)
+		return try_adopt(rd);
+	rd->fd = tree_open_at(rd->u->tree, rd->dirfd, i->name,
+		O_RDONLY | O_NONBLOCK | (i->op.kind == KIND_DIR ? O_DIRECTORY : 0));
+	if (rd->fd == -EACCES || rd->fd == -EPERM)
+		return later(rd, UNREADABLE_RETRY_MS);
+	if (rd->fd < 0)
+		return later(rd, RETRY_MS);
+	r = read_xattr(rd);
+	if (r)
+		return r;
+	if (i->op.kind == KIND_FILE && i->op.type != OP_SETATTR)
+		return read_file(rd, raw);
+	return try_adopt(rd);
+}
+
+/* Made, and gone since: those who come after it in the queue still need its node. */
+static int read_nothing(struct reading *rd)
+{
+	struct item *i = rd->item;
+
+	if (i->op.type != OP_CREATE)
+		return READ_NEEDLESS;
+	i->op.mode = i->op.kind == KIND_DIR ? 0700 : i->op.kind == KIND_SYMLINK ? 0777 : 0600;
+	i->op.fields |= OP_HAS_MODE | OP_HAS_MTIME;
+	if (i->op.kind == KIND_FILE) {
+		i->op.fields |= OP_HAS_DATA;
+		return manifest_of_bytes("", 0, &i->op.content, NULL);
+	}
+	return READ_READY;
+}
+
+static int read_at(struct reading *rd, struct buf *raw)
+{
+	struct item *i = rd->item;
+	struct stat_id st;
+	int r;
+
+	rd->dirfd = tree_open_dir(rd->u->tree, i->dir_path);
+	if (rd->dirfd < 0) {
+		later(rd, LOST_RETRY_MS);
+		return READ_LOST;
+	}
+	r = tree_stat(rd->dirfd, i->name, &st);
+	if (r || !stat_id_same_object(&st, &i->object)) {
+		later(rd, LOST_RETRY_MS);
+		return READ_LOST;
+	}
+	if (!i->op.kind)
+		i->op.kind = tree_kind(st.mode);
+	return read_open(rd, &st, raw);
+}
+
+int upload_read_item(const struct upload_read *u, struct outbox *o, struct item *item, struct buf *raw,
+	uint64_t *ret_delay_ms)
+{
+	struct reading rd = {.u = u, .o = o, .item = item, .dirfd = -1, .fd = -1};
+	enum op_type type = item->op.type;
+	int r;
+
+	if (type != OP_CREATE && type != OP_WRITE && type != OP_SETATTR)
+		return READ_READY;
+	r = item->dir_path ? read_at(&rd, raw) : read_nothing(&rd);
+	if (rd.fd >= 0)
+		close(rd.fd);
+	if (rd.dirfd >= 0)
+		close(rd.dirfd);
+	*ret_delay_ms = rd.delay_ms;
+	return r;
+}

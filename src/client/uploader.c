@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Collect, read, number, save, send, settle: the walk outward of src/README.md. Owns the operation numbers.
+ * Never decides what a result means (outbox does), never probes the connection (the poller does).
+ */
+#include "uploader.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include <syncfs/backoff.h>
+#include <syncfs/clock.h>
+#include <syncfs/io.h>
+#include <syncfs/limits.h>
+#include <syncfs/log.h>
+
+#include "capture.h"
+#include "inflight.h"
+#include "link.h"
+#include "syncstate.h"
+
+#define BATCH_OPS                                                                                            \
+	512 /* small enough that the next side starts early, large enough that a round trip is shared */
+#define BATCH_RAW_BYTES (4u << 20)
+#define IDLE_WAIT_MS 60000
+#define PUT_OFF_WAIT_MS 100
+
+struct uploader {
+	struct uploader_config config;
+	pthread_t thread;
+	struct id run; /* of this start: a clone of us is told apart by it */
+	uint64_t next_opno; /* the thread's own */
+	uint64_t wakeups;
+	bool has_put_off;
+	struct backoff backoff;
+	struct mutex lock; /* guards the next two */
+	struct cursor cursor;
+	bool has_cursor;
+	/* relaxed counters for status; acked is released after the agreed state is committed */
+	_Atomic uint64_t acked_opno, ops, batches;
+};
+
+uint64_t uploader_acked_opno(const struct uploader *u)
+{
+	return atomic_load_explicit(&u->acked_opno, memory_order_acquire);
+}
+
+void uploader_counters(const struct uploader *u, uint64_t *ret_ops, uint64_t *ret_batches)
+{
+	*ret_ops = atomic_load_explicit(&u->ops, memory_order_relaxed);
+	*ret_batches = atomic_load_explicit(&u->batches, memory_order_relaxed);
+}
+
+bool uploader_cursor(struct uploader *u, struct cursor *ret_cursor)
+{
+	MUTEX_GUARD(&u->lock);
+	if (u->has_cursor)
+		*ret_cursor = u->cursor;
+	return u->has_cursor;
+}
+
+/* ---- reading ---- */
+
+static bool depends_on_any(const struct outbox *o, size_t at, const size_t *off, size_t off_count)
+{
+	for (size_t i = 0; i < off_count; i++) {
+		if (outbox_depends(&o->items[at], &o->items[off[i]]))
+			return true;
+	}
+	return false;
+}
+
+static void put_off(struct uploader *u, struct item *i, uint64_t delay_ms)
+{
+	outbox_put_off(u->config.capture, i, delay_ms);
+	u->has_put_off = true;
+}
+
+/* Reads item `at`; 1: it stays in the batch, 0: put off. */
+static int read_one(struct uploader *u, struct outbox *o, size_t at, struct buf *raw)
+{
+	uint64_t delay_ms = 0;
+	int r = upload_read_item(&u->config.read, o, &o->items[at], raw, &delay_ms);
+
+	switch (r) {
+	case READ_READY:
+	case READ_ADOPTED:
+		return 1;
+	case READ_LOST:
+		capture_want_scan(u->config.capture);
+		put_off(u, &o->items[at], delay_ms);
+		return 0;
+	case READ_LATER:
+		put_off(u, &o->items[at], delay_ms);
+		return 0;
+	case READ_NEEDLESS:
+		r = outbox_drop(u->config.capture, &o->items[at]);
+		return r;
+	default:
+		return r;
+	}
+}
+
+static int read_batch(struct uploader *u, struct outbox *o, struct buf *raw)
+{
+	cleanup_free size_t *off = calloc(o->count + 1, sizeof(*off));
+	size_t off_count = 0;
+
+	if (!off)
+		return -ENOMEM;
+	for (size_t i = 0; i < o->count; i++) {
+		int r = 0;
+
+		if (raw->len >= BATCH_RAW_BYTES || depends_on_any(o, i, off, off_count))
+			put_off(u, &o->items[i], 0);
+		else
+			r = read_one(u, o, i, raw);
+		if (r < 0)
+			return r;
+		if (!r)
+			off[off_count++] = i;
+	}
+	return raw->error;
+}
+
+static int encode(struct uploader *u, const struct outbox *o, const struct buf *raw, struct buf *out)
+{
+	struct batch b = {.client = u->config.client,
+		.run = u->run,
+		.acked_opno = uploader_acked_opno(u),
+		.label = (char *)(uintptr_t)u->config.label,
+		.raw = raw->data,
+		.raw_len = raw->len};
+	int r;
+
+	b.ops = calloc(o->count, sizeof(*b.ops));
+	if (!b.ops)
+		return -ENOMEM;
+	for (size_t i = 0; i < o->count; i++) {
+		if (!o->items[i].adopt)
+			b.ops[b.ops_count++] = o->items[i].op; /* borrowed: only encoded */
+	}
+	r = b.ops_count ? batch_encode(&b, out) : 0;
+	free(b.ops);
+	return r;
+}
+
+/* ---- sending ---- */
+
+static int settle(struct uploader *u, struct outbox *o, const struct batch_reply *reply, uint64_t last_opno)
+{
+	int r = outbox_settle(u->config.capture, o, reply, last_opno);
+
+	if (r)
+		return r;
+	atomic_fetch_add_explicit(&u->ops, reply->results_count, memory_order_relaxed);
+	atomic_fetch_add_explicit(&u->batches, reply->results_count ? 1 : 0, memory_order_relaxed);
+	if (reply->results_count) {
+		MUTEX_GUARD(&u->lock);
+		u->cursor = reply->cursor;
+		u->has_cursor = true;
+	}
+	u->next_opno = last_opno + 1;
+	atomic_store_explicit(&u->acked_opno, last_opno, memory_order_release);
+	return inflight_remove(u->config.state_dirfd);
+}
+
+/* Content went missing at the server between asking and sending: this one and what follows is read anew. */
+static int settle_partly(struct uploader *u, struct outbox *o, struct batch_reply *reply)
+{
+	size_t done = reply->results_count - 1, at = 0, i;
+	uint64_t last_opno = u->next_opno - 1;
+
+	result_fini(&reply->results[done]);
+	reply->results_count = done;
+	for (i = 0; i < o->count; i++) {
+		if (o->items[i].adopt)
+			continue;
+		if (at++ < done) {
+			last_opno = o->items[i].op.opno;
+			continue;
+		}
+		if (o->items[i].entry)
+			outbox_put_off(u->config.capture, &o->items[i], 0);
+	}
+	return settle(u, o, reply, last_opno);
+}
+
+static int digest_reply(struct uploader *u, struct outbox *o, struct batch_reply *reply, uint64_t last_opno)
+{
+	size_t sent = 0, n = reply->results_count;
+
+	for (size_t i = 0; i < o->count; i++)
+		sent += !o->items[i].adopt;
+	if (n && reply->results[n - 1].outcome == OUTCOME_MISSING)
+		return settle_partly(u, o, reply);
+	if (n != sent)
+		return -EPROTO;
+	return settle(u, o, reply, last_opno);
+}
+
+static bool is_identity_error(int r)
+{
+	return r == -EALREADY || r == -ECHILD || r == -EKEYREJECTED;
+}
+
+/* Sends the bytes until the outcome is known. 0 settled; -ECANCELED stopping; another error: the batch was
+ * not carried out. */
+static int send_until_known(
+	struct uploader *u, struct outbox *o, const struct buf *encoded, uint64_t last_opno)
+{
+	for (;;) {
+		struct batch_reply reply = {0};
+		int r;
+
+		if (!link_wait_up(u->config.link))
+			return -ECANCELED;
+		r = remote_sync_bytes(u->config.read.remote, encoded, &reply);
+		if (!r) {
+			r = digest_reply(u, o, &reply, last_opno);
+			batch_reply_fini(&reply);
+			backoff_reset(&u->backoff);
+			return r;
+		}
+		if (r == -ECANCELED || is_identity_error(r) || r == -EINVAL || r == -EMSGSIZE)
+			return r;
+		link_note_error(u->config.link, remote_last_error(u->config.read.remote));
+		log_debug("batch up to opno %llu: %s, the same bytes again", (unsigned long long)last_opno,
+			err_str(r));
+		if (!link_wait_retry(u->config.link, backoff_next_ms(&u->backoff)))
+			return -ECANCELED;
+	}
+}
+
+static int send_batch(struct uploader *u, struct outbox *o, const struct buf *raw)
+{
+	cleanup_buf struct buf encoded = BUF_INIT;
+	struct batch_reply none = {0};
+	uint64_t last_opno = u->next_opno - 1;
+	int r;
+
+	r = outbox_number(u->config.capture, o, u->next_opno);
+	if (r)
+		return r;
+	for (size_t i = 0; i < o->count; i++) {
+		if (!o->items[i].adopt)
+			last_opno = o->items[i].op.opno;
+	}
+	r = encode(u, o, raw, &encoded);
+	if (r)
+		return r;
+	if (!encoded.len)
+		return o->count ? settle(u, o, &none, last_opno) : 0;
+	r = inflight_save(u->config.state_dirfd, o, &encoded);
+	return r ? r : send_until_known(u, o, &encoded, last_opno);
+}
+
+static int one_batch(struct uploader *u, bool *ret_idle)
+{
+	cleanup_buf struct buf raw = BUF_INIT;
+	struct outbox o;
+	int r;
+
+	u->has_put_off = false;
+	r = outbox_collect(u->config.capture, BATCH_OPS, &o);
+	if (r)
+		return r;
+	*ret_idle = o.count == 0;
+	r = read_batch(u, &o, &raw);
+	if (!r)
+		r = send_batch(u, &o, &raw);
+	outbox_return(u->config.capture, &o);
+	outbox_fini(&o);
+	return r;
+}
+
+/* ---- start ---- */
+
+/* What was on its way when we ended goes first, as it was. */
+static int resend(struct uploader *u)
+{
+	cleanup_buf struct buf encoded = BUF_INIT;
+	uint64_t last_opno = 0;
+	struct outbox o;
+	int r = inflight_load(u->config.state_dirfd, &o, &encoded, &last_opno);
+
+	if (r == -ENOENT)
+		return 0;
+	if (r == -EBADMSG)
+		return inflight_remove(u->config.state_dirfd);
+	if (r)
+		return r;
+	if (last_opno < u->next_opno) {
+		r = inflight_remove(u->config.state_dirfd); /* settled, only the removal was missing */
+	} else {
+		outbox_claim(u->config.capture, &o);
+		r = send_until_known(u, &o, &encoded, last_opno);
+	}
+	outbox_return(u->config.capture, &o);
+	outbox_fini(&o);
+	return r;
+}
+
+/* The server must not know more of us than we do: then our state is an old copy. */
+static int check_session(struct uploader *u)
+{
+	struct session session;
+
+	for (;;) {
+		int r;
+
+		if (!link_wait_up(u->config.link))
+			return -ECANCELED;
+		r = remote_session(u->config.read.remote, &u->config.client, &session);
+		if (!r)
+			return session.last_opno >= u->next_opno ? -EALREADY : 0;
+		if (r == -ECANCELED)
+			return r;
+		link_note_error(u->config.link, remote_last_error(u->config.read.remote));
+		if (!link_wait_retry(u->config.link, backoff_next_ms(&u->backoff)))
+			return -ECANCELED;
+	}
+}
+
+static const char *why_identity(int r)
+{
+	switch (r) {
+	case -EALREADY:
+		return "the server knows later operations of this client than its state does: it is a copy "
+		       "or was restored";
+	case -ECHILD:
+		return "the server expects other operation numbers: this state or the server was restored";
+	default:
+		return "the server knows other operations under our numbers: this state was restored";
+	}
+}
+
+static void *run(void *arg)
+{
+	struct uploader *u = arg;
+	int r = resend(u);
+
+	if (!r)
+		r = check_session(u);
+	while (r != -ECANCELED && !is_identity_error(r)) {
+		bool idle = false;
+		uint64_t wait_ms;
+
+		if (!link_wait_up(u->config.link))
+			break;
+		r = one_batch(u, &idle);
+		if (r && r != -ECANCELED && !is_identity_error(r)) {
+			log_warn("sending changes: %s, trying again", err_str(r));
+			if (!link_wait_retry(u->config.link, backoff_next_ms(&u->backoff)))
+				break;
+			continue;
+		}
+		wait_ms = u->has_put_off ? PUT_OFF_WAIT_MS : IDLE_WAIT_MS;
+		if ((idle || u->has_put_off) && !r &&
+			!outbox_wait(u->config.capture, &u->wakeups, clock_mono_ms() + wait_ms))
+			break;
+	}
+	if (is_identity_error(r))
+		u->config.reidentify(u->config.arg, why_identity(r));
+	return NULL;
+}
+
+int uploader_start(const struct uploader_config *config, struct uploader **ret_uploader)
+{
+	struct uploader *u = calloc(1, sizeof(*u));
+	uint64_t opno = 0;
+	size_t len;
+	int r;
+
+	if (!u)
+		return -ENOMEM;
+	u->config = *config;
+	mutex_init(&u->lock, RANK_QUEUE, "uploader");
+	u->run = id_new();
+	u->backoff = (struct backoff){.min_ms = 100, .max_ms = 60000};
+	r = syncstate_peek_meta(config->read.state, "opno", &opno, sizeof(opno), &len);
+	if (!r && len != sizeof(opno))
+		r = -EBADMSG;
+	if (r == -ENOENT)
+		r = 0;
+	u->next_opno = opno + 1;
+	atomic_init(&u->acked_opno, opno);
+	if (!r)
+		r = -pthread_create(&u->thread, NULL, run, u);
+	if (r) {
+		mutex_fini(&u->lock);
+		free(u);
+		return r;
+	}
+	*ret_uploader = u;
+	return 0;
+}
+
+void uploader_stop(struct uploader *u)
+{
+	if (!u)
+		return;
+	remote_cancel(u->config.read.remote);
+	pthread_join(u->thread, NULL);
+	mutex_fini(&u->lock);
+	free(u);
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The thread that sends what has happened here: one batch in flight, in order, as large as what has gathered
+ * meanwhile.
+ */
+#ifndef SYNCFS_CLIENT_UPLOADER_H
+#define SYNCFS_CLIENT_UPLOADER_H
+
+#include <syncfs/stop.h>
+
+#include "remote.h"
+#include "upload_read.h"
+
+struct uploader;
+struct link;
+
+struct uploader_config {
+	struct capture *capture;
+	struct upload_read read; /* its remote is the uploader's own connection */
+	struct link *link;
+	int state_dirfd; /* for the batch in flight */
+	struct id client; /* opids are (client, opno) */
+	const char *label; /* borrowed */
+	/* The server knows us otherwise than we do (clone, rolled-back state): a new identity and a merge are
+	 * needed. Called once, ends the thread. */
+	void (*reidentify)(void *arg, const char *why);
+	void *arg;
+};
+
+int uploader_start(const struct uploader_config *config, struct uploader **ret_uploader);
+void uploader_stop(struct uploader *u); /* after capture_hold() and link_stop() */
+/* Highest opno whose result is in the agreed state. Any thread. */
+uint64_t uploader_acked_opno(const struct uploader *u);
+/* Where the server was after our last acknowledged batch of this run; false: there was none. Any thread. */
+bool uploader_cursor(struct uploader *u, struct cursor *ret_cursor);
+/* Operations sent, batches sent, for status. */
+void uploader_counters(const struct uploader *u, uint64_t *ret_ops, uint64_t *ret_batches);
+
+#endif
