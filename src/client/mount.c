@@ -94,10 +94,9 @@ static void on_init(void *userdata, struct fuse_conn_info *conn)
 	 * hides writes from the journal. No HANDLE_KILLPRIV: then we would have to drop set-id bits; the
 	 * kernel does it by setattr.
 	 */
-	const unsigned wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_SPLICE_READ |
-		FUSE_CAP_SPLICE_WRITE | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_READDIRPLUS |
-		FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS |
-		FUSE_CAP_CACHE_SYMLINKS;
+	const unsigned wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_SPLICE_WRITE |
+		FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
+		FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_CACHE_SYMLINKS;
 
 	(void)userdata;
 	conn->want = wanted & conn->capable;
