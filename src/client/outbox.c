@@ -244,6 +244,8 @@ static int collect_locked(struct capture *c, size_t max, struct map *blocked, st
 			r = drop_all(c, e, &next);
 			continue;
 		}
+		if (e->not_before_ms > now && (!o->next_due_ms || e->not_before_ms < o->next_due_ms))
+			o->next_due_ms = e->not_before_ms;
 		if (e->not_before_ms > now || is_bound(c, e) || touches(blocked, e)) {
 			r = block(blocked, e);
 			continue;

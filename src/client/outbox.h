@@ -31,6 +31,7 @@ struct item {
 struct outbox {
 	struct item *items;
 	size_t count;
+	uint64_t next_due_ms; /* when the first of those put off may be tried again; 0: none waits for time */
 	struct map *alias; /* of this batch: our node id -> struct id */
 };
 

@@ -25,7 +25,6 @@
 	512 /* small enough that the next side starts early, large enough that a round trip is shared */
 #define BATCH_RAW_BYTES (4u << 20)
 #define IDLE_WAIT_MS 60000
-#define PUT_OFF_WAIT_MS 100
 
 struct uploader {
 	struct uploader_config config;
@@ -33,7 +32,7 @@ struct uploader {
 	struct id run; /* of this start: a clone of us is told apart by it */
 	uint64_t next_opno; /* the thread's own */
 	uint64_t wakeups;
-	bool has_put_off;
+	uint64_t next_due_ms; /* when something that was put off is due again; 0: nothing */
 	struct backoff backoff;
 	struct mutex lock; /* guards the next two */
 	struct cursor cursor;
@@ -74,8 +73,11 @@ static bool depends_on_any(const struct outbox *o, size_t at, const size_t *off,
 
 static void put_off(struct uploader *u, struct item *i, uint64_t delay_ms)
 {
+	uint64_t due = clock_mono_ms() + delay_ms;
+
 	outbox_put_off(u->config.capture, i, delay_ms);
-	u->has_put_off = true;
+	if (!u->next_due_ms || due < u->next_due_ms)
+		u->next_due_ms = due;
 }
 
 /* Reads item `at`; 1: it stays in the batch, 0: put off. */
@@ -263,11 +265,11 @@ static int one_batch(struct uploader *u, bool *ret_idle)
 	struct outbox o;
 	int r;
 
-	u->has_put_off = false;
 	r = outbox_collect(u->config.capture, BATCH_OPS, &o);
 	if (r)
 		return r;
 	*ret_idle = o.count == 0;
+	u->next_due_ms = o.next_due_ms;
 	r = read_batch(u, &o, &raw);
 	if (!r)
 		r = send_batch(u, &o, &raw);
@@ -346,7 +348,6 @@ static void *run(void *arg)
 		r = check_session(u);
 	while (r != -ECANCELED && !is_identity_error(r)) {
 		bool idle = false;
-		uint64_t wait_ms;
 
 		if (!link_wait_up(u->config.link))
 			break;
@@ -357,9 +358,9 @@ static void *run(void *arg)
 				break;
 			continue;
 		}
-		wait_ms = u->has_put_off ? PUT_OFF_WAIT_MS : IDLE_WAIT_MS;
-		if ((idle || u->has_put_off) && !r &&
-			!outbox_wait(u->config.capture, &u->wakeups, clock_mono_ms() + wait_ms))
+		if (r || !idle)
+			continue;
+		if (!outbox_wait(u->config.capture, &u->wakeups, u->next_due_ms ? u->next_due_ms : clock_mono_ms() + IDLE_WAIT_MS))
 			break;
 	}
 	if (is_identity_error(r))

@@ -235,16 +235,56 @@ static int look_everywhere(struct store *s, struct look *l)
 	return r < 0 ? r : look_scan(l);
 }
 
-static int look_names(struct store *s, struct look *l, const struct watch_event *events, size_t count)
+/* What an event, or an earlier one that came too early, says to look at. */
+struct round {
+	const struct watch_event *events;
+	size_t count;
+	struct names busy; /* its own */
+	struct look_hashed *hashed;
+	size_t hashed_count;
+};
+
+static void round_name(const struct round *g, size_t i, const struct id **ret_dir, const char **ret_name)
 {
-	struct names busy = s->hand->busy;
+	*ret_dir = i < g->count ? &g->events[i].dir : &g->busy.list[i - g->count].dir;
+	*ret_name = i < g->count ? g->events[i].name : g->busy.list[i - g->count].name;
+}
+
+/* Takes what was busy, and reads the big files among all, while others may go on committing. */
+static void round_begin(struct store *s, struct round *g)
+{
+	{
+		MUTEX_GUARD(&s->lock);
+		g->busy = s->hand->busy;
+		s->hand->busy = (struct names){.count = 0};
+	}
+	g->hashed = calloc(g->count + g->busy.count + 1, sizeof(*g->hashed));
+	for (size_t i = 0; g->hashed && i < g->count + g->busy.count; i++) {
+		const struct id *dir;
+		const char *name;
+
+		round_name(g, i, &dir, &name);
+		g->hashed_count += look_hash(s, dir, name, &g->hashed[g->hashed_count]) == 1;
+	}
+}
+
+static void round_end(struct round *g)
+{
+	for (size_t i = 0; i < g->hashed_count; i++)
+		free(g->hashed[i].manifest.data);
+	free(g->hashed);
+	names_forget(&g->busy);
+}
+
+static int look_names(struct store *s, struct look *l, const struct round *g)
+{
 	int r = 0;
 
-	s->hand->busy = (struct names){0};
-	for (size_t i = 0; r >= 0 && i < count + busy.count; i++) {
-		const struct id *dir = i < count ? &events[i].dir : &busy.list[i - count].dir;
-		const char *name = i < count ? events[i].name : busy.list[i - count].name;
+	for (size_t i = 0; r >= 0 && i < g->count + g->busy.count; i++) {
+		const struct id *dir;
+		const char *name;
 
+		round_name(g, i, &dir, &name);
 		r = look_name(l, dir, name);
 		if (r == -ENOENT) { /* its directory has moved, or is no more */
 			want_scan(s);
@@ -253,18 +293,19 @@ static int look_names(struct store *s, struct look *l, const struct watch_event 
 		if (r == 0)
 			r = look_scan(l); /* directories that came with it */
 	}
-	names_forget(&busy);
 	return r;
 }
 
-static int look_locked(struct store *s, const struct watch_event *events, size_t count, bool overflow)
+static int look_locked(struct store *s, const struct round *g, bool overflow)
 {
 	struct look l = look_new(s);
-	int r = 0;
+	int r;
 
+	l.hashed = g->hashed;
+	l.hashed_count = g->hashed_count;
 	if (overflow)
 		want_scan(s);
-	r = look_names(s, &l, events, count);
+	r = look_names(s, &l, g);
 	if (r == 0 && atomic_load_explicit(&s->rescan_wanted, memory_order_relaxed))
 		r = look_everywhere(s, &l);
 	return look_end(&l, r);
@@ -286,21 +327,24 @@ static int next_delay(const struct hand *h)
 
 int hand_changed(void *arg, const struct watch_event *events, size_t count, bool overflow)
 {
+	struct round g = {.events = events, .count = count};
 	struct store *s = arg;
 	uint64_t before;
 	int r, delay;
 
 	if (store_is_failed(s))
 		return -1;
+	round_begin(s, &g);
 	{
 		MUTEX_GUARD(&s->lock);
 		before = s->at.seq;
-		r = look_locked(s, events, count, overflow);
+		r = look_locked(s, &g, overflow);
 		if (r == 0 && gone_is_due(s->hand, clock_mono_ms()))
 			r = gone_judge(s, false);
 		delay = next_delay(s->hand);
 		before = s->at.seq - before;
 	}
+	round_end(&g);
 	if (before)
 		store_changed(s);
 	if (r < 0 && r != -EIO)

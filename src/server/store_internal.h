@@ -198,6 +198,13 @@ void store_changed(struct store *s); /* tells the listener; holding nothing */
 
 /* ---- store_look.c: the tree compared with the rows ---- */
 
+/* A file that was read while it was as `is` says. */
+struct look_hashed {
+	struct stat_id is;
+	struct content content;
+	struct blob manifest;
+};
+
 /* A walk of comparisons, in transactions that it opens and closes as it goes. All REQUIRES(s->lock). */
 struct look {
 	struct store *s;
@@ -206,6 +213,8 @@ struct look {
 	unsigned pending; /* operations in it */
 	struct id *dirs; /* still to be scanned whole */
 	size_t dirs_count, dirs_cap;
+	const struct look_hashed *hashed; /* big files, read before the lock was taken */
+	size_t hashed_count;
 	/* told what to come back to: a name that is not there (evidence of a deletion), one that is being
 	 * written */
 	void (*gone)(void *arg, const struct id *dir, const char *name);
@@ -213,10 +222,16 @@ struct look {
 	void *arg;
 };
 
+/* Reads dir/name when it is big and not what the rows know; 1: done, 0: not needed, or not now. No lock. */
+int look_hash(struct store *s, const struct id *dir, const char *name, struct look_hashed *ret_hashed);
+/* One object that is there, as it was stat'ed. */
+int look_entry(struct look *l, const struct id *dir, int dirfd, const char *name, const struct stat_id *is);
+/* The directory as the rows have it, checked to be the one. fd or -errno; -ENOENT: it is not there. */
+int look_open_dir(struct look *l, const struct id *dir, char **ret_path);
 /* One name. -ENOENT: the directory is not where the rows have it. */
 int look_name(struct look *l, const struct id *dir, const char *name);
 int look_push(struct look *l, const struct id *dir); /* to be scanned whole, with what is below it */
-int look_scan(struct look *l); /* all that was pushed */
+int look_scan(struct look *l); /* all that was pushed; store_scan.c */
 /* Removes a name and all below it from the rows. */
 int look_drop(struct look *l, const struct id *dir, const char *name, const struct id *node);
 int look_end(struct look *l, int r); /* commits, or undoes when r is an error; frees */

@@ -15,6 +15,7 @@
 #include <syncfs/log.h>
 
 #define OPS_PER_COMMIT 500
+#define BIG_BYTES ((uint64_t)1 << 20) /* takes about a millisecond to read and hash */
 
 /* What is looked at. */
 struct spot {
@@ -101,6 +102,67 @@ static bool is_being_written(int fd)
 	return false;
 }
 
+/* A node's name as the rows have it, for reading only. */
+static int open_unlocked(struct store *s, const struct id *dir, const char *name, struct stat_id *ret_known)
+{
+	cleanup_free char *path = NULL;
+	cleanup_fd int dirfd = -1;
+	struct id node;
+	uint64_t v;
+
+	*ret_known = (struct stat_id){0};
+	{
+		MUTEX_GUARD(&s->read_lock);
+		if (meta_dir_path(s->reader, dir, &path) < 0)
+			return -ENOENT;
+		if (meta_dentry_get(s->reader, dir, name, &node, &v) == 0)
+			(void)meta_disk_get(s->reader, &node, ret_known);
+	}
+	dirfd = tree_open_dir(&s->tree, path);
+	return dirfd < 0 ? dirfd : tree_open_at(&s->tree, dirfd, name, O_RDONLY | O_NONBLOCK);
+}
+
+int look_hash(struct store *s, const struct id *dir, const char *name, struct look_hashed *ret_hashed)
+{
+	struct look_hashed h = {.content.size = 0};
+	struct stat_id known, is;
+	cleanup_fd int fd = open_unlocked(s, dir, name, &known);
+
+	if (fd < 0 || tree_stat(fd, "", &is) < 0 || !S_ISREG(is.mode) || is.size < BIG_BYTES)
+		return 0;
+	known.dev = is.dev;
+	if (stat_id_unchanged(&known, &is) || is_being_written(fd) ||
+		tree_hash_file(fd, &h.content, &h.manifest, &h.is) < 0)
+		return 0;
+	*ret_hashed = h;
+	return 1;
+}
+
+/* Content of an open file: as it was read before, when it has not changed since. */
+static int hash_file(
+	struct look *l, int fd, struct content *content, struct blob *manifest, struct stat_id *is)
+{
+	struct stat_id now;
+	int r = tree_stat(fd, "", &now);
+
+	for (size_t i = 0; r == 0 && i < l->hashed_count; i++) {
+		const struct look_hashed *h = &l->hashed[i];
+
+		if (!stat_id_unchanged(&h->is, &now))
+			continue;
+		manifest->data = malloc(h->manifest.len + 1);
+		if (!manifest->data)
+			return -ENOMEM;
+		if (h->manifest.len)
+			memcpy(manifest->data, h->manifest.data, h->manifest.len);
+		manifest->len = h->manifest.len;
+		*content = h->content;
+		*is = now;
+		return 0;
+	}
+	return r < 0 ? r : tree_hash_file(fd, content, manifest, is);
+}
+
 /* Content and attributes of what is there into the operation. -EAGAIN: not now. */
 static int read_file(struct look *l, struct spot *at, struct op *op, struct prepared *p)
 {
@@ -113,7 +175,7 @@ static int read_file(struct look *l, struct spot *at, struct op *op, struct prep
 		return fd;
 	if (is_being_written(fd))
 		return -EAGAIN;
-	r = tree_hash_file(fd, &op->content, &p->manifest, &at->is);
+	r = hash_file(l, fd, &op->content, &p->manifest, &at->is);
 	if (r == 0)
 		r = tree_read_xattr(fd, &op->xattr);
 	op->fields |= OP_HAS_MODE | OP_HAS_MTIME | (r == 0 ? OP_HAS_XATTR : 0);
@@ -385,8 +447,15 @@ static int look_at(struct look *l, struct spot *at)
 	return r == 0 ? compare(l, at, &node) : r == -ENOENT ? arrived(l, at, NULL) : r;
 }
 
+int look_entry(struct look *l, const struct id *dir, int dirfd, const char *name, const struct stat_id *is)
+{
+	struct spot at = {.dir = *dir, .dirfd = dirfd, .name = name, .is = *is};
+
+	return look_at(l, &at);
+}
+
 /* The directory as the rows have it, checked to be the one. fd or -errno; -ENOENT: it is not there. */
-static int open_dir(struct look *l, const struct id *dir, char **ret_path)
+int look_open_dir(struct look *l, const struct id *dir, char **ret_path)
 {
 	cleanup_free char *path = NULL;
 	cleanup_fd int fd = -1;
@@ -409,7 +478,7 @@ static int open_dir(struct look *l, const struct id *dir, char **ret_path)
 int look_name(struct look *l, const struct id *dir, const char *name)
 {
 	struct spot at = {.dir = *dir, .name = name};
-	cleanup_fd int fd = open_dir(l, dir, NULL);
+	cleanup_fd int fd = look_open_dir(l, dir, NULL);
 	struct id node;
 	uint64_t v;
 	int r;
@@ -437,136 +506,11 @@ int look_missing(struct look *l, const struct id *dir, const char *name, struct 
 
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
-	fd = open_dir(l, dir, NULL);
+	fd = look_open_dir(l, dir, NULL);
 	if (fd < 0)
 		return fd == -ENOENT ? 0 : fd; /* its directory tells */
 	r = tree_stat(fd, name, &is);
 	return r == -ENOENT ? 1 : r < 0 ? r : 0;
-}
-
-/* ---- scans ---- */
-
-struct listing {
-	struct meta_child *names; /* node: not used */
-	struct stat_id *stats;
-	size_t count, cap;
-	bool complete;
-};
-
-static int list_entry(void *arg, const struct scan_entry *e)
-{
-	struct listing *list = arg;
-
-	if (list->count == list->cap) {
-		size_t cap = list->cap ? list->cap * 2 : 64;
-		struct meta_child *names = reallocarray(list->names, cap, sizeof(*names));
-		struct stat_id *stats;
-
-		if (!names)
-			return -ENOMEM;
-		list->names = names;
-		stats = reallocarray(list->stats, cap, sizeof(*stats));
-		if (!stats)
-			return -ENOMEM;
-		list->stats = stats;
-		list->cap = cap;
-	}
-	list->names[list->count].name = strdup(e->name);
-	if (!list->names[list->count].name)
-		return -ENOMEM;
-	list->stats[list->count++] = e->stat;
-	return SCAN_SKIP;
-}
-
-static int list_done(void *arg, const char *path, const struct stat_id *dir, bool complete)
-{
-	((struct listing *)arg)->complete = complete;
-	return 0;
-}
-
-static int compare_names(const void *a, const void *b)
-{
-	return strcmp(((const struct meta_child *)a)->name, ((const struct meta_child *)b)->name);
-}
-
-/* Names of the rows that the directory has not got. listing.names is sorted by now. */
-static int note_gone(struct look *l, const struct id *dir, const struct listing *list)
-{
-	struct meta_child *rows;
-	size_t count;
-	int r = meta_children(l->s->meta, dir, &rows, &count);
-
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < count; i++) {
-		if (!list->count ||
-			!bsearch(&rows[i], list->names, list->count, sizeof(*list->names), compare_names))
-			l->gone(l->arg, dir, rows[i].name);
-	}
-	meta_children_fini(rows, count);
-	return 0;
-}
-
-static int scan_entries(struct look *l, const struct id *dir, int fd, const struct listing *list)
-{
-	int r = 0;
-
-	for (size_t i = 0; r == 0 && i < list->count; i++) {
-		struct spot at = {
-			.dir = *dir, .dirfd = fd, .name = list->names[i].name, .is = list->stats[i]};
-		size_t before = l->dirs_count;
-		struct id node;
-		uint64_t v;
-
-		r = look_at(l, &at);
-		/* known directories are gone into as well */
-		if (r == 0 && at.kind == KIND_DIR && l->dirs_count == before &&
-			meta_dentry_get(l->s->meta, dir, at.name, &node, &v) == 0)
-			r = look_push(l, &node);
-	}
-	return r;
-}
-
-static int scan_dir(struct look *l, const struct id *dir)
-{
-	struct listing list = {0};
-	const struct scan_ops ops = {.arg = &list, .entry = list_entry, .dir_done = list_done};
-	cleanup_free char *path = NULL;
-	cleanup_fd int fd = open_dir(l, dir, &path);
-	int r;
-
-	if (fd < 0)
-		return fd == -ENOENT || fd == -EACCES ? 0 : fd;
-	/* watched before it is read, so that nothing falls between */
-	r = l->s->watch ? tree_watch_add(l->s->watch, fd, "", dir) : 0;
-	if (r == -ENOSPC)
-		log_warn("not all directories can be watched: raise fs.inotify.max_user_watches");
-	r = tree_scan(&l->s->tree, path, false, &ops);
-	if (r == 0)
-		r = scan_entries(l, dir, fd, &list);
-	if (r == 0 && list.complete) {
-		if (list.count)
-			qsort(list.names, list.count, sizeof(*list.names), compare_names);
-		r = note_gone(l, dir, &list);
-	}
-	for (size_t i = 0; i < list.count; i++)
-		free(list.names[i].name);
-	free(list.names);
-	free(list.stats);
-	return r == -ENOENT || r == -EACCES ? 0 : r;
-}
-
-int look_scan(struct look *l)
-{
-	int r = 0;
-
-	/* depth first from the end: a directory's path is right when its turn comes */
-	while (r == 0 && l->dirs_count) {
-		struct id dir = l->dirs[--l->dirs_count];
-
-		r = scan_dir(l, &dir);
-	}
-	return r;
 }
 
 int look_end(struct look *l, int r)
