@@ -58,6 +58,27 @@ static void atomic_save_is_an_edit(void **state)
 	feed_wait(f, "a.tmp", NULL, true);
 }
 
+static void big_file_by_hand(void **state)
+{
+	struct fixture *f = *state;
+	char command[160];
+
+	snprintf(command, sizeof(command), "head -c 5000000 /dev/zero >%s/big", f->root);
+	assert_int_equal(system(command), 0);
+	feed_wait(f, "big", NULL, false);
+	snprintf(command, sizeof(command), "echo tail >>%s/big", f->root);
+	assert_int_equal(system(command), 0);
+	disk_write(f, "mark", "m");
+	feed_wait(f, "mark", "m", false);
+	{
+		struct feed feed;
+
+		feed_read(f, NULL, 1 << 20, &feed);
+		assert_int_equal(feed_find(&feed, "big", NULL)->content.size, 5000005);
+		feed_fini(&feed);
+	}
+}
+
 static void edits_while_down(void **state)
 {
 	struct fixture *f = *state;
@@ -240,6 +261,7 @@ int main(void)
 #define STORE_TEST(name) cmocka_unit_test_setup_teardown(name, fixture_open, fixture_close)
 		STORE_TEST(edits_while_running),
 		STORE_TEST(atomic_save_is_an_edit),
+		STORE_TEST(big_file_by_hand),
 		STORE_TEST(edits_while_down),
 		STORE_TEST(own_placements_are_no_edits),
 		STORE_TEST(edit_in_the_way_of_a_write_is_kept),
