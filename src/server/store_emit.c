@@ -116,9 +116,9 @@ static int stage_of_op(struct txn *x, struct step *step, const struct node_state
 	return 0;
 }
 
-static int attr_of_row(struct step *step, const struct node_state *n)
+static int attr_of_row(struct txn *x, struct step *step, const struct node_state *n)
 {
-	step->mode = n->mode;
+	step->mode = store_disk_mode(x->s, n->kind, n->mode);
 	step->mtime_ns = n->mtime_ns;
 	if (n->xattr.len == 0)
 		return 0;
@@ -166,7 +166,7 @@ static int emit_content(struct txn *x, const struct node_state *n)
 			memcpy(stage, step->stage, sizeof(stage));
 			step->set_attr = step->set_attr || step->own_stage;
 			if (r == 0)
-				r = attr_of_row(step, n);
+				r = attr_of_row(x, step, n);
 			continue;
 		}
 		stage_name(step->stage);
@@ -194,7 +194,7 @@ static int emit_new(struct txn *x, const struct place_step *said, const struct n
 	if (step->own_stage)
 		step->set_attr = true;
 	if (r == 0)
-		r = attr_of_row(step, n);
+		r = attr_of_row(x, step, n);
 	return r < 0 ? r : txn_predict(x, &n->node, &step->staged);
 }
 
@@ -250,7 +250,7 @@ static int emit_at_name(struct txn *x, enum place_type type, const struct node_s
 		return -ENOMEM;
 	if (type == PLACE_REMOVE && n->kind != KIND_DIR)
 		stage_name(step->stage);
-	if (type == PLACE_ATTR && attr_of_row(step, n) < 0)
+	if (type == PLACE_ATTR && attr_of_row(x, step, n) < 0)
 		return -ENOMEM;
 	return txn_expect(x, &n->node, &step->expect);
 }

@@ -19,6 +19,7 @@
 #define QUIET_MS 150 /* after the last sign of a deletion: a move's other half may be on its way */
 #define QUIET_MAX_MS 2000
 #define BUSY_MS 200
+#define HELD_AGAIN_MS 5000
 #define HELD_MIN 1000 /* nodes; fewer than this are never held, unless nothing is left */
 
 struct place_name {
@@ -36,6 +37,7 @@ struct hand {
 	struct names gone, busy;
 	uint64_t gone_first_ms, gone_last_ms;
 	uint64_t held; /* nodes; > 0: gone waits for an answer */
+	uint64_t judged_ms;
 	bool is_lost; /* the root is not what it was: no deletion is believed */
 };
 
@@ -187,9 +189,11 @@ static bool gone_is_held(struct store *s, uint64_t count)
 	h->is_lost = false;
 	if (count < limit)
 		return false;
-	log_warn("%llu of %llu files and directories are missing from the root: held back; run syncfsd "
-		 "approve to delete them everywhere or syncfsd reject to bring them back",
-		(unsigned long long)count, (unsigned long long)s->nodes);
+	if (!h->held)
+		log_warn("%llu of %llu files and directories are missing from the root: held back; run "
+			 "syncfsd "
+			 "approve to delete them everywhere or syncfsd reject to bring them back",
+			(unsigned long long)count, (unsigned long long)s->nodes);
 	h->held = count;
 	return true;
 }
@@ -214,7 +218,10 @@ static int gone_judge(struct store *s, bool force)
 {
 	struct look l = look_new(s);
 	uint64_t count;
-	int r = gone_check(&l, &s->hand->gone, &count);
+	int r;
+
+	s->hand->judged_ms = clock_mono_ms();
+	r = gone_check(&l, &s->hand->gone, &count);
 
 	if (r == 0 && count && (force || !gone_is_held(s, count))) {
 		s->hand->held = 0;
@@ -311,8 +318,11 @@ static int look_locked(struct store *s, const struct round *g, bool overflow)
 	return look_end(&l, r);
 }
 
-static bool gone_is_due(const struct hand *h, uint64_t now)
+/* What is held is judged again now and then when something happens: it may have come back. */
+static bool gone_is_due(const struct hand *h, uint64_t now, bool events)
 {
+	if (h->held)
+		return events && now >= h->judged_ms + HELD_AGAIN_MS;
 	return h->gone.count && !h->held &&
 		(now >= h->gone_last_ms + QUIET_MS || now >= h->gone_first_ms + QUIET_MAX_MS);
 }
@@ -339,7 +349,7 @@ int hand_changed(void *arg, const struct watch_event *events, size_t count, bool
 		MUTEX_GUARD(&s->lock);
 		before = s->at.seq;
 		r = look_locked(s, &g, overflow);
-		if (r == 0 && gone_is_due(s->hand, clock_mono_ms()))
+		if (r == 0 && gone_is_due(s->hand, clock_mono_ms(), count > 0))
 			r = gone_judge(s, false);
 		delay = next_delay(s->hand);
 		before = s->at.seq - before;

@@ -68,6 +68,12 @@ struct store {
 /* Says once what ended it; every later call gives -EIO. Returns -EIO. */
 int store_fail(struct store *s, const char *what, int r);
 
+/*
+ * The mode that an object has here. An ordinary user could not read or change what forbids its owner that:
+ * those bits are given to ourselves here, while the rows keep what clients see.
+ */
+uint32_t store_disk_mode(const struct store *s, enum kind kind, uint32_t mode);
+
 /* For tests: called between COMMIT and placing. */
 extern void (*store_hook_committed)(void);
 

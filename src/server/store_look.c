@@ -232,11 +232,11 @@ static int busy(struct look *l, const struct spot *at)
 }
 
 /* What of the file's outside differs from the row: fields of a setattr. */
-static unsigned attr_changed(const struct op *op, const struct node_state *n)
+static unsigned attr_changed(const struct look *l, const struct op *op, const struct node_state *n)
 {
 	unsigned fields = op->fields;
 
-	if (op->mode == (n->mode & 0777))
+	if (op->mode == (n->mode & 0777) || op->mode == store_disk_mode(l->s, n->kind, n->mode))
 		fields &= ~(unsigned)OP_HAS_MODE;
 	if (op->mtime_ns == n->mtime_ns || n->kind != KIND_FILE)
 		fields &= ~(unsigned)OP_HAS_MTIME;
@@ -263,9 +263,9 @@ static int refresh(struct look *l, struct spot *at, const struct node_state *n)
 
 	if (r == 0 && content_changed(&op, n)) {
 		r = apply(l, &op, &p);
-	} else if (r == 0 && attr_changed(&op, n)) {
+	} else if (r == 0 && attr_changed(l, &op, n)) {
 		op.type = OP_SETATTR;
-		op.fields = attr_changed(&op, n);
+		op.fields = attr_changed(l, &op, n);
 		r = apply(l, &op, NULL);
 	}
 	if (r == 0)
@@ -484,7 +484,7 @@ int look_name(struct look *l, const struct id *dir, const char *name)
 	int r;
 
 	if (fd < 0)
-		return fd;
+		return fd == -EACCES ? 0 : fd;
 	at.dirfd = fd;
 	r = tree_stat(fd, name, &at.is);
 	if (r == 0)

@@ -412,7 +412,10 @@ static int place_step(struct place *p, const struct step *step)
 {
 	int dir = dir_get(p, step->dir);
 
-	if (dir == -ENOENT || dir == -ENOTDIR || dir == -ELOOP || dir == -EXDEV)
+	if (dir == -EACCES)
+		log_warn("\"%s\" forbids us to change what is in it: what is new there waits in the history",
+			step->dir);
+	if (dir == -ENOENT || dir == -ENOTDIR || dir == -ELOOP || dir == -EXDEV || dir == -EACCES)
 		return place_nowhere(p, step);
 	if (dir < 0)
 		return dir;

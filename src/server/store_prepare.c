@@ -17,6 +17,14 @@
 #define READ_BLOCK_BYTES ((size_t)256 * 1024)
 #define RANGES_TRIED 8
 
+uint32_t store_disk_mode(const struct store *s, enum kind kind, uint32_t mode)
+{
+	mode &= 0777;
+	if (s->is_root)
+		return mode;
+	return kind == KIND_DIR ? mode | 0700 : mode | 0400;
+}
+
 static int reject(struct prepared *p, int code, const char *reason)
 {
 	p->code = code;
@@ -86,14 +94,16 @@ int prepare_chunk_get(struct store *s, struct meta *meta, const struct hash *chu
 static int stage_finish(struct store *s, const struct op *op, struct prepared *p)
 {
 	const unsigned both = OP_HAS_MODE | OP_HAS_MTIME;
+	uint32_t mode;
 	int r = 0;
 
 	p->attr_set = (op->fields & both) == both && (op->type == OP_CREATE || (op->fields & OP_HAS_XATTR));
+	mode = store_disk_mode(s, p->is_dir ? KIND_DIR : KIND_FILE, op->mode);
 	if (p->attr_set)
-		r = stage_set_attr(&s->tree, p->stage, op->mode & 0777, op->mtime_ns, &op->xattr);
+		r = stage_set_attr(&s->tree, p->stage, mode, op->mtime_ns, &op->xattr);
 	if (r == -EOPNOTSUPP || r == -EPERM ||
 		r == -E2BIG) /* the file system has no xattrs, or not so many */
-		r = stage_set_attr(&s->tree, p->stage, op->mode & 0777, op->mtime_ns, NULL);
+		r = stage_set_attr(&s->tree, p->stage, mode, op->mtime_ns, NULL);
 	return r < 0 ? r : tree_stat(s->tree.stage_fd, p->stage, &p->stat);
 }
 

@@ -94,6 +94,32 @@ static void edits_move_and_remove(void **state)
 	disk_is(f, "moved/sub/a2", "again");
 }
 
+/* An ordinary user's server must get into what its clients have closed. */
+static void closed_modes(void **state)
+{
+	struct fixture *f = *state;
+	struct id d = add_dir(f, ID_ROOT, "d");
+	struct hash chunk = hash_bytes("secret", 6);
+	struct buf got = BUF_INIT;
+	struct feed feed;
+
+	f->ops[f->count - 1].mode = 0;
+	add_file(f, d, "a", "secret");
+	f->ops[f->count - 1].mode = 0;
+	send_all(f, OUTCOME_OK);
+	add_file(f, d, "b", "more");
+	send_all(f, OUTCOME_OK);
+	assert_int_equal(store_chunk_get(f->store, &chunk, &got), 0);
+	buf_fini(&got);
+	fixture_shut(f);
+	assert_int_equal(fixture_reopen(f, false), 0);
+	feed_read(f, NULL, 1 << 20, &feed);
+	assert_int_equal(feed_find(&feed, "d", NULL)->mode, 0);
+	assert_int_equal(feed_find(&feed, "a", NULL)->mode, 0);
+	assert_int_equal(feed_find(&feed, "b", NULL)->mode, 0640);
+	feed_fini(&feed);
+}
+
 static void brings_back_from_history(void **state)
 {
 	struct fixture *f = *state;
@@ -364,6 +390,7 @@ int main(void)
 #define STORE_TEST(name) cmocka_unit_test_setup_teardown(name, fixture_open, fixture_close)
 		STORE_TEST(creates_and_reads_back),
 		STORE_TEST(edits_move_and_remove),
+		STORE_TEST(closed_modes),
 		STORE_TEST(brings_back_from_history),
 		STORE_TEST(survives_restart),
 		STORE_TEST(repeats_have_one_effect),
