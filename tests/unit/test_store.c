@@ -316,6 +316,8 @@ static void second_store_is_refused(void **state)
 static void other_or_empty_root_is_refused(void **state)
 {
 	struct fixture *f = *state;
+	struct cursor before, after;
+	struct feed feed;
 
 	add_file(f, ID_ROOT, "a", "x");
 	add_file(f, ID_ROOT, "b", "y");
@@ -324,10 +326,18 @@ static void other_or_empty_root_is_refused(void **state)
 	assert_int_equal(unlink(path_in(f, ".syncfs/root")), 0);
 	assert_int_equal(fixture_reopen(f, false), -ENODATA);
 	assert_int_equal(fixture_reopen(f, true), 0);
+	store_cursor(f->store, &before);
 	fixture_shut(f);
 	assert_int_equal(unlink(path_in(f, "a")), 0);
 	assert_int_equal(unlink(path_in(f, "b")), 0);
 	assert_int_equal(fixture_reopen(f, false), -ENODATA);
+	/* adopted: under a new epoch, in which clients merge and take nothing for deleted */
+	assert_int_equal(fixture_reopen(f, true), 0);
+	store_cursor(f->store, &after);
+	assert_memory_not_equal(&before.epoch, &after.epoch, sizeof(before.epoch));
+	feed_read(f, NULL, 1 << 20, &feed);
+	assert_int_equal(feed.pages[0].changes_count, 0);
+	feed_fini(&feed);
 }
 
 static void die(void)
