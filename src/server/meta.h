@@ -80,9 +80,9 @@ int meta_alias_put(struct meta *m, const struct id *alias, const struct id *node
 int meta_log_put(struct meta *m, uint64_t seq, uint64_t tag);
 int meta_log_last(struct meta *m, uint64_t *ret_seq, uint64_t *ret_tag); /* 0, 0 at first */
 int meta_log_tag(struct meta *m, uint64_t seq, uint64_t *ret_tag); /* -ENOENT */
-/* Nodes with after < seq <= upto ascending, with names; each() gives 1 to go on, 0 to stop, -errno. It may
+/* Nodes with after < seq <= last ascending, with names; each() gives 1 to go on, 0 to stop, -errno. It may
  * take the node's members. */
-int meta_changes(struct meta *m, uint64_t after, uint64_t upto, bool live_only,
+int meta_changes(struct meta *m, uint64_t after, uint64_t last, bool live_only,
 	int (*each)(void *arg, struct node_state *node), void *arg);
 
 /* ---- senders ---- */
@@ -101,7 +101,7 @@ int meta_done_get(struct meta *m, const struct id *client, uint64_t opno, struct
 	struct buf *ret_result);
 int meta_done_put(struct meta *m, const struct id *client, uint64_t opno, const struct hash *digest,
 	const void *result, size_t len);
-int meta_done_trim(struct meta *m, const struct id *client, uint64_t upto);
+int meta_done_trim(struct meta *m, const struct id *client, uint64_t last);
 
 /* ---- content ---- */
 

@@ -88,14 +88,14 @@ int meta_done_put(struct meta *m, const struct id *client, uint64_t opno, const 
 	return meta_run(m, st);
 }
 
-int meta_done_trim(struct meta *m, const struct id *client, uint64_t upto)
+int meta_done_trim(struct meta *m, const struct id *client, uint64_t last)
 {
 	sqlite3_stmt *st = meta_use(m, "DELETE FROM done WHERE client = ?1 AND opno <= ?2");
 
 	if (!st)
 		return -EIO;
 	meta_bind_id(st, 1, client);
-	meta_bind_u64(st, 2, upto);
+	meta_bind_u64(st, 2, last);
 	return meta_run(m, st);
 }
 

@@ -474,7 +474,7 @@ int meta_log_tag(struct meta *m, uint64_t seq, uint64_t *ret_tag)
 	return 0;
 }
 
-int meta_changes(struct meta *m, uint64_t after, uint64_t upto, bool live_only,
+int meta_changes(struct meta *m, uint64_t after, uint64_t last, bool live_only,
 	int (*each)(void *arg, struct node_state *node), void *arg)
 {
 	sqlite3_stmt *st = meta_use(m,
@@ -485,7 +485,7 @@ int meta_changes(struct meta *m, uint64_t after, uint64_t upto, bool live_only,
 	if (!st)
 		return -EIO;
 	meta_bind_u64(st, 1, after);
-	meta_bind_u64(st, 2, upto);
+	meta_bind_u64(st, 2, last);
 	(void)sqlite3_bind_int(st, 3, live_only ? 0 : 1);
 	while ((r = meta_step(m, st)) == 1) {
 		struct node_state n;
