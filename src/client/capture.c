@@ -421,7 +421,7 @@ const char *capture_state(struct capture *c, const struct stat_id *object)
 	struct id node;
 
 	MUTEX_GUARD(&c->lock);
-	if (!tree_kind(object->mode) || capture_resolve_locked(c, object, &node) != 0)
+	if ((object->mode && !tree_kind(object->mode)) || capture_resolve_locked(c, object, &node) != 0)
 		return "local-only";
 	l = pending_find(c->pending, &node);
 	if (l && (l->dirty_lsn || (l->entries && writers)))

@@ -16,6 +16,7 @@
 
 #define OWN_PREFIX "user.syncfs."
 #define USER_PREFIX "user."
+#define ACCESS_ACL "system.posix_acl_access" /* stays local, but its base entries are the mode: cp -a sets it that way */
 
 static bool has_prefix(const char *name, const char *prefix)
 {
@@ -160,7 +161,7 @@ static void change_xattr(fuse_req_t req, fuse_ino_t ino, struct xattr_arg *x)
 	struct attr_change change = {
 		.change = change_setxattr,
 		.arg = x,
-		.synced = has_prefix(x->name, USER_PREFIX),
+		.synced = has_prefix(x->name, USER_PREFIX) || strcmp(x->name, ACCESS_ACL) == 0,
 	};
 
 	if (has_prefix(x->name, OWN_PREFIX))

@@ -119,7 +119,7 @@ int pending_resolve(struct pending *p, const struct stat_id *object, struct id *
 		return 0;
 	}
 	r = syncstate_peek_object(p->state, object, ret_node);
-	if (!r && S_ISDIR(object->mode))
+	if (!r && (!object->mode || S_ISDIR(object->mode)))
 		*recent = (struct recent){.key = key, .node = *ret_node};
 	return r;
 }
