@@ -28,6 +28,7 @@
 #define INLINE_DOWN_MAX_BYTES 16384 /* content that rides in a poll answer */
 #define HASHES_PER_REQUEST 8192 /* of /chunks/missing and /chunks/get */
 #define TOKEN_MAX_BYTES 512
+#define WANT_PER_PAGE 256 /* contents in the want list of one page */
 #define RECORD_MAX_BYTES (1u << 20) /* journal record */
 
 #endif

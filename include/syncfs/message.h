@@ -56,6 +56,8 @@ struct page {
 	size_t changes_count;
 	const uint8_t *raw;
 	size_t raw_len;
+	struct hash *want; /* contents whose bytes the server lacks: at most WANT_PER_PAGE */
+	size_t want_count;
 };
 
 void page_fini(struct page *p);

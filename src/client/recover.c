@@ -48,12 +48,24 @@ static int remember(struct capture *c, const struct record *r, struct replayed *
 	return error;
 }
 
+static void forget_dirty(struct capture *c, const struct record *r)
+{
+	struct local *l = pending_find(c->pending, &r->node);
+
+	if (!l || l->dirty_lsn != r->lsn)
+		return;
+	l->dirty_lsn = 0;
+	pending_settle(c->pending, l);
+}
+
 static void forget(struct capture *c, uint64_t lsn)
 {
 	struct replayed *rp = map_remove(c->replayed, &lsn, sizeof(lsn));
 
 	if (!rp)
 		return;
+	if (rp->record.type == RECORD_DIRTY)
+		forget_dirty(c, &rp->record);
 	if (rp->entry)
 		pending_remove(c->pending, rp->entry);
 	record_fini(&rp->record);

@@ -397,7 +397,7 @@ int found_missing(struct found_context *f, const struct missing *m)
 	int error = 0;
 
 	lock(f);
-	if (!capture_is_busy(f->config->capture, &m->node) && is_gone(f, m))
+	if (is_gone(f, m))
 		error = queue(f, &r, &none);
 	unlock(f);
 	return error;

@@ -19,6 +19,7 @@ void page_fini(struct page *p)
 	for (size_t i = 0; i < p->changes_count; i++)
 		node_state_fini(&p->changes[i]);
 	free(p->changes);
+	free(p->want);
 	*p = (struct page){0};
 }
 
@@ -82,6 +83,16 @@ static int put_change(struct buf *out, const struct node_state *n, bool framed)
 	return r;
 }
 
+static void put_want(struct buf *out, const struct page *p)
+{
+	if (p->want_count == 0)
+		return;
+	json_put_open(out, "want", '[');
+	for (size_t i = 0; i < p->want_count; i++)
+		json_put_hash(out, NULL, &p->want[i]);
+	json_put_close(out, ']');
+}
+
 static int put_page(struct buf *out, const struct page *p, bool framed)
 {
 	buf_put_u8(out, '{');
@@ -96,6 +107,7 @@ static int put_page(struct buf *out, const struct page *p, bool framed)
 			return r;
 	}
 	json_put_close(out, ']');
+	put_want(out, p);
 	json_put_close(out, '}');
 	return out->error;
 }
@@ -105,6 +117,8 @@ int page_encode(const struct page *p, bool framed, struct buf *out)
 	size_t begin = out->len;
 	int r;
 
+	if (p->want_count > WANT_PER_PAGE)
+		return -EINVAL;
 	if (!framed) {
 		r = put_page(out, p, false);
 		return r == 0 && out->len - begin > JSON_MAX_BYTES ? -EMSGSIZE : r;
@@ -203,6 +217,25 @@ static void get_changes(struct json_in *in, const json_t *root, struct page *p)
 	in->list = NULL;
 }
 
+static void get_want(struct json_in *in, const json_t *root, struct page *p)
+{
+	const json_t *list = json_get_array(in, root, "want", false, WANT_PER_PAGE);
+	size_t count = json_array_size(list);
+
+	if (in->error != 0 || count == 0)
+		return;
+	p->want = calloc(count, sizeof(p->want[0]));
+	if (p->want == NULL) {
+		json_refuse(in, -ENOMEM, "want", "out of memory");
+		return;
+	}
+	p->want_count = count;
+	for (size_t i = 0; i < count && in->error == 0; i++) {
+		if (!json_as_hash(json_array_get(list, i), &p->want[i]))
+			json_refuse(in, -EPROTO, "want", "not a hash");
+	}
+}
+
 int page_decode(const void *bytes, size_t len, bool framed, struct page *ret_page, struct buf *why)
 {
 	struct json_in in = {.why = why};
@@ -218,6 +251,7 @@ int page_decode(const void *bytes, size_t len, bool framed, struct page *ret_pag
 	p.cursor = json_get_cursor(&in, root, "cursor", true);
 	p.more = json_get_bool(&in, root, "more");
 	get_changes(&in, root, &p);
+	get_want(&in, root, &p);
 	if (in.error != 0) {
 		page_fini(&p);
 		return in.error;

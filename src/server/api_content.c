@@ -161,3 +161,19 @@ int api_manifest(struct request *rq, struct response *rs)
 	rs->body = (struct buf){.data = manifest.data, .len = manifest.len, .cap = manifest.len};
 	return 0;
 }
+
+int api_supply(struct request *rq, struct response *rs)
+{
+	cleanup_buf struct buf why = BUF_INIT;
+	cleanup_free struct hash *contents = NULL;
+	size_t count = 0;
+	int r = read_hashes(rq, &contents, &count, &why);
+
+	if (r < 0)
+		return refuse_decoded(rs, r, &why);
+	r = store_supply(rq->space->store, contents, &count);
+	if (r < 0)
+		return r;
+	response_json(rs, 200);
+	return hashes_encode(contents, count, &rs->body);
+}

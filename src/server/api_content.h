@@ -10,5 +10,6 @@ int api_chunks_put(struct request *rq, struct response *rs); /* PUT /chunks */
 int api_chunk_put(struct request *rq, struct response *rs); /* PUT /chunks/HASH */
 int api_chunks_get(struct request *rq, struct response *rs); /* POST /chunks/get */
 int api_manifest(struct request *rq, struct response *rs); /* GET /manifest/HASH */
+int api_supply(struct request *rq, struct response *rs); /* POST /supply */
 
 #endif

@@ -18,6 +18,8 @@
 
 #include "api_simple.h"
 
+#define WANT_AGAIN_MS 2000 /* so long after the news even a poll that begins later is answered early */
+
 /* ---- arguments ---- */
 
 /* 0; 1 the response is filled; -errno. */
@@ -92,10 +94,24 @@ static int answer_page(struct request *rq, const struct page *page, struct respo
 
 static bool page_has_news(const struct request *rq, const struct page *page)
 {
-	return page->changes_count || !rq->has_cursor || page->cursor.seq != rq->cursor.seq;
+	uint64_t since_ms;
+
+	return page->changes_count || !rq->has_cursor || page->cursor.seq != rq->cursor.seq ||
+		(page->want_count && store_want_news(rq->space->store, &since_ms) != rq->want_news);
 }
 
 /* ---- waiting ---- */
+
+/* When it is to be answered at the latest. What is wanted may have come between two polls: then soon. */
+static uint64_t deadline_of(struct request *rq, uint64_t wait_ms)
+{
+	uint64_t now = clock_mono_ms(), since_ms;
+
+	rq->want_news = store_want_news(rq->space->store, &since_ms);
+	if (since_ms && now < since_ms + WANT_AGAIN_MS && wait_ms > WANT_AGAIN_MS)
+		wait_ms = WANT_AGAIN_MS;
+	return now + wait_ms;
+}
 
 /* 0; 1 the response is filled; -errno. */
 static int begin_poll(struct request *rq, struct response *rs)
@@ -110,7 +126,7 @@ static int begin_poll(struct request *rq, struct response *rs)
 	rq->poll.request = rq->x;
 	rq->poll.topic = rq->space;
 	memcpy(rq->poll.owner, rq->token.hash.b, HASH_BYTES);
-	rq->poll.deadline_ms = clock_mono_ms() + wait_s * 1000;
+	rq->poll.deadline_ms = deadline_of(rq, wait_s * 1000);
 	r = feed_begin(rq->services->feed, &rq->poll);
 	if (r == -EDQUOT)
 		return response_error(rs, -EUSERS, "too many polls with this token") ?: 1;

@@ -32,6 +32,8 @@ static int collect(struct store *s)
 	if (r == 0)
 		r = meta_content_gc(s->meta);
 	if (r == 0)
+		r = meta_want_gc(s->meta);
+	if (r == 0)
 		r = meta_commit(s->meta);
 	if (r < 0)
 		meta_rollback(s->meta);

@@ -125,6 +125,16 @@ int meta_history_put(struct meta *m, const struct id *node, uint64_t c, const st
 int meta_history_expire(
 	struct meta *m, int64_t before_ns, int (*gone)(void *arg, const struct hash *content), void *arg);
 
+/* ---- contents of live nodes whose bytes are not here ---- */
+
+int meta_want_put(struct meta *m, const struct hash *content);
+int meta_want_del(struct meta *m, const struct hash *content);
+int meta_want_has(struct meta *m, const struct hash *content); /* 1, 0 */
+/* Those that a live node has, in the order of their hashes from *from on and round; up to cap. Returns the count. */
+ssize_t meta_want_list(struct meta *m, const struct hash *from, struct hash *contents, size_t cap);
+ssize_t meta_want_count(struct meta *m);
+int meta_want_gc(struct meta *m); /* forgets those that no live node has */
+
 /* ---- place-intents ---- */
 
 int meta_intent_put(struct meta *m, const void *bytes, size_t len, int64_t *ret_intent);

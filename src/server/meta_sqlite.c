@@ -40,6 +40,7 @@ static const char schema[] =
 	"INT);"
 	"CREATE INDEX history_content ON history(content);"
 	"CREATE INDEX history_node ON history(node);"
+	"CREATE TABLE want(hash BLOB PRIMARY KEY) WITHOUT ROWID;"
 	"CREATE TABLE intent(id INTEGER PRIMARY KEY AUTOINCREMENT, steps BLOB);"
 	"CREATE TABLE told_seq(actor BLOB PRIMARY KEY, seq INT) WITHOUT ROWID;"
 	"CREATE TABLE told(actor BLOB, path BLOB, node BLOB, content BLOB, PRIMARY KEY(actor, path)) WITHOUT "

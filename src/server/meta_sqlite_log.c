@@ -249,6 +249,94 @@ int meta_history_expire(
 	return meta_run(m, st);
 }
 
+/* ---- contents that are wanted ---- */
+
+static int want_run(struct meta *m, sqlite3_stmt *st, const struct hash *content)
+{
+	if (!st)
+		return -EIO;
+	meta_bind_hash(st, 1, content);
+	return meta_run(m, st);
+}
+
+int meta_want_put(struct meta *m, const struct hash *content)
+{
+	return want_run(m, meta_use(m, "INSERT OR IGNORE INTO want VALUES(?1)"), content);
+}
+
+int meta_want_del(struct meta *m, const struct hash *content)
+{
+	return want_run(m, meta_use(m, "DELETE FROM want WHERE hash = ?1"), content);
+}
+
+int meta_want_has(struct meta *m, const struct hash *content)
+{
+	sqlite3_stmt *st = meta_use(m, "SELECT 1 FROM want WHERE hash = ?1");
+	int r;
+
+	if (!st)
+		return -EIO;
+	meta_bind_hash(st, 1, content);
+	r = meta_step(m, st);
+	if (r == 1)
+		meta_end(st);
+	return r;
+}
+
+static ssize_t want_part(
+	struct meta *m, sqlite3_stmt *st, const struct hash *from, struct hash *contents, size_t cap)
+{
+	size_t count = 0;
+	int r = 0;
+
+	if (!st)
+		return -EIO;
+	meta_bind_hash(st, 1, from);
+	while (count < cap && (r = meta_step(m, st)) == 1)
+		contents[count++] = meta_column_hash(st, 0);
+	if (r == 1)
+		meta_end(st);
+	return r < 0 ? r : (ssize_t)count;
+}
+
+#define WANTED_BY_SOMEBODY " AND EXISTS (SELECT 1 FROM node WHERE node.hash = want.hash AND tomb = 0)"
+
+ssize_t meta_want_list(struct meta *m, const struct hash *from, struct hash *contents, size_t cap)
+{
+	ssize_t n = want_part(m,
+		meta_use(m, "SELECT hash FROM want WHERE hash >= ?1" WANTED_BY_SOMEBODY " ORDER BY hash"),
+		from, contents, cap);
+	ssize_t more;
+
+	if (n < 0 || (size_t)n == cap)
+		return n;
+	more = want_part(m,
+		meta_use(m, "SELECT hash FROM want WHERE hash < ?1" WANTED_BY_SOMEBODY " ORDER BY hash"),
+		from, contents + n, cap - (size_t)n);
+	return more < 0 ? more : n + more;
+}
+
+ssize_t meta_want_count(struct meta *m)
+{
+	sqlite3_stmt *st = meta_use(m, "SELECT count(*) FROM want");
+	int r = meta_step(m, st);
+	ssize_t count;
+
+	if (r <= 0)
+		return r < 0 ? r : -EIO;
+	count = (ssize_t)sqlite3_column_int64(st, 0);
+	meta_end(st);
+	return count;
+}
+
+int meta_want_gc(struct meta *m)
+{
+	return meta_run(m,
+		meta_use(m,
+			"DELETE FROM want WHERE NOT EXISTS"
+			" (SELECT 1 FROM node WHERE node.hash = want.hash AND tomb = 0)"));
+}
+
 /* ---- place-intents ---- */
 
 int meta_intent_put(struct meta *m, const void *bytes, size_t len, int64_t *ret_intent)

@@ -51,6 +51,7 @@ struct request {
 	/* of a waiting poll */
 	bool is_poll_begun, has_cursor;
 	struct cursor cursor;
+	uint64_t want_news; /* store_want_news() when it began */
 	struct feed_poll poll;
 };
 

@@ -50,6 +50,7 @@ static const struct route routes[] = {
 	{HTTP_POST, "/chunks/get", 0, JSON, JSON_MAX_BYTES, api_chunks_get},
 	{HTTP_PUT, "/chunks", ROUTE_WRITES, BATCH_CONTENT_TYPE, BODY_MAX_BYTES, api_chunks_put},
 	{HTTP_PUT, "/chunks/", ROUTE_WRITES | ROUTE_PREFIX, NULL, CHUNK_MAX_BYTES, api_chunk_put},
+	{HTTP_POST, "/supply", ROUTE_WRITES, JSON, JSON_MAX_BYTES, api_supply},
 	{HTTP_GET, "/manifest/", ROUTE_PREFIX, NULL, 0, api_manifest},
 	{HTTP_GET, "/files/", ROUTE_PREFIX, NULL, 0, api_file_get},
 	{HTTP_PUT, "/files/", ROUTE_WRITES | ROUTE_PREFIX, NULL, FILE_MAX_BYTES, api_file_put},

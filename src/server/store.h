@@ -60,6 +60,16 @@ int store_chunk_get(struct store *s, const struct hash *hash, struct buf *out);
 /* Manifest of a current or historical content. -ENOENT. */
 int store_manifest(struct store *s, const struct hash *content, struct blob *ret_manifest);
 
+/* ---- contents whose bytes are not here, though rows have them: clients that have them send them again ---- */
+
+/*
+ * Told by pages (page.want). The chunks of these contents are here, the asker thinks: those that are complete and verify are
+ * placed where the rows say, and are no longer wanted. Leaves in contents[] those that still lack chunks, packed to the front.
+ */
+int store_supply(struct store *s, struct hash *contents, size_t *count);
+/* A number that is another one whenever pages have contents to tell that they had not; since when it is the one. */
+uint64_t store_want_news(struct store *s, uint64_t *ret_since_ms);
+
 /* ---- by path: simple form, plain file access (paths as path_is_valid()) ---- */
 
 struct store_actor {

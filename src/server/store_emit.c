@@ -70,16 +70,15 @@ static int stage_from_history(struct txn *x, struct step *step, const struct nod
 	count = from < 0 ? meta_content_nodes(s->meta, &n->content.hash, others, OTHERS_TRIED) : 0;
 	for (ssize_t i = 0; from < 0 && i < count; i++)
 		from = open_holder(s, &others[i], n);
-	if (from < 0) {
+	if (from < 0 && n->content.size)
 		return -ENODATA;
-	}
 	to = stage_create(&s->tree, step->stage);
 	if (to < 0) {
 		step->stage[0] = '\0';
 		return to;
 	}
 	step->own_stage = true;
-	r = content_copy(from, to);
+	r = from < 0 ? 0 : content_copy(from, to);
 	return r < 0 ? r : tree_sync_fd(to);
 }
 

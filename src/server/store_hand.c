@@ -443,14 +443,19 @@ static int restore(
 		return r;
 	r = txn_place_again(&b->x, &n, dir, name);
 	b->back += r == 0;
-	b->lost += r == -ENODATA;
+	if (r == -ENODATA) {
+		b->lost++;
+		r = want_absent(b->x.s, &n);
+		node_state_fini(&n);
+		return r;
+	}
 	if (r == 0 && n.kind == KIND_DIR)
 		r = meta_children(b->x.s->meta, node, &children, &count);
 	node_state_fini(&n);
 	for (size_t i = 0; r == 0 && i < count; i++)
 		r = restore(b, node, children[i].name, &children[i].node, depth + 1);
 	meta_children_fini(children, count);
-	return r == -ENODATA ? 0 : r;
+	return r;
 }
 
 static int restore_gone(struct store *s, struct names *gone)
@@ -475,10 +480,11 @@ static int restore_gone(struct store *s, struct names *gone)
 	r = txn_commit(&b.x);
 	if (r == 0)
 		log_info("%llu files and directories are back", (unsigned long long)b.back);
-	if (b.lost)
-		log_warn("%llu files that were deleted by hand are not in the history and cannot be brought "
-			 "back here; clients keep theirs",
+	if (r == 0 && b.lost) {
+		log_info("%llu files that were deleted by hand are not in the history: asked of the clients",
 			(unsigned long long)b.lost);
+		want_grew(s);
+	}
 	names_forget(gone);
 	s->hand->held = 0;
 	return r;
@@ -486,7 +492,7 @@ static int restore_gone(struct store *s, struct names *gone)
 
 int store_answer_held(struct store *s, bool approve)
 {
-	uint64_t before;
+	uint64_t before, since_ms, news;
 	int r = 0;
 
 	if (store_is_failed(s))
@@ -494,11 +500,12 @@ int store_answer_held(struct store *s, bool approve)
 	{
 		MUTEX_GUARD(&s->lock);
 		before = s->at.seq;
+		news = store_want_news(s, &since_ms);
 		if (s->hand->held)
 			r = approve ? gone_judge(s, true) : restore_gone(s, &s->hand->gone);
 		before = s->at.seq - before;
 	}
-	if (before)
+	if (before || news != store_want_news(s, &since_ms))
 		store_changed(s);
 	return r;
 }

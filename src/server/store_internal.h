@@ -60,6 +60,7 @@ struct store {
 	/* flags and counters: no order is needed between them */
 	atomic_bool failed;
 	atomic_uint_fast64_t commits, requests_same, rescan_wanted;
+	atomic_uint_fast64_t want_news, want_news_ms;
 	pthread_t gc;
 	struct stop *stop;
 	bool gc_runs;
@@ -250,6 +251,17 @@ int hand_open(struct store *s, bool adopt, struct buf *why); /* the scan at star
 void hand_close(struct store *s);
 int hand_changed(void *arg, const struct watch_event *events, size_t count, bool overflow);
 uint64_t hand_held(struct store *s); /* REQUIRES(s->lock) */
+
+/* ---- store_want.c: All REQUIRES(s->lock). ---- */
+
+/* In a transaction: this live file is not in the tree, and cannot be brought back from here. */
+int want_absent(struct store *s, const struct node_state *n);
+/* 1: it is one of those, so that its absence is no deletion; 0; -errno. */
+int want_is_absent(struct store *s, const struct id *node);
+/* What no source gives, or gives damaged: wanted, when a file has rotted (no hand has changed it, and its bytes are not what
+ * they were). 1: told, the caller runs store_changed(). */
+int want_chunk(struct store *s, const struct hash *chunk);
+void want_grew(struct store *s); /* after the commit: the caller runs store_changed() */
 
 /* ---- gc.c ---- */
 

@@ -510,7 +510,10 @@ int look_missing(struct look *l, const struct id *dir, const char *name, struct 
 	if (fd < 0)
 		return fd == -ENOENT ? 0 : fd; /* its directory tells */
 	r = tree_stat(fd, name, &is);
-	return r == -ENOENT ? 1 : r < 0 ? r : 0;
+	if (r != -ENOENT)
+		return r < 0 ? r : 0;
+	r = want_is_absent(l->s, ret_node);
+	return r < 0 ? r : !r;
 }
 
 int look_end(struct look *l, int r)

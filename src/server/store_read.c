@@ -13,6 +13,7 @@
 #include <syncfs/limits.h>
 #include <syncfs/manifest.h>
 
+#define RANGES_TRIED 8
 #define CHANGE_BYTES 200 /* about what the fields of one change take in the answer */
 
 struct paging {
@@ -107,6 +108,27 @@ static int end_of_page(struct store *s, const struct cursor *seen, struct page *
 	return r == -ENOENT ? -EIO : r;
 }
 
+/* From somewhere in the list on, so that all are told in time when they are more than a page has. */
+static int list_wanted(struct store *s, struct page *page)
+{
+	const struct id at = id_new();
+	struct hash from = {0};
+	ssize_t n;
+
+	memcpy(from.b, at.b, ID_BYTES);
+	page->want = calloc(WANT_PER_PAGE, sizeof(*page->want));
+	if (!page->want)
+		return -ENOMEM;
+	n = meta_want_list(s->reader, &from, page->want, WANT_PER_PAGE);
+	if (n > 0) {
+		page->want_count = (size_t)n;
+		return 0;
+	}
+	free(page->want);
+	page->want = NULL;
+	return (int)n;
+}
+
 int store_changes(struct store *s, const struct cursor *from, bool want_data, size_t max_bytes,
 	struct page *ret_page, struct buf *raw)
 {
@@ -130,6 +152,8 @@ int store_changes(struct store *s, const struct cursor *from, bool want_data, si
 		r = meta_changes(s->reader, page.from.seq, seen.seq, page.from.seq == 0, each_change, &g);
 	if (r == 0)
 		r = end_of_page(s, &seen, &page);
+	if (r == 0)
+		r = list_wanted(s, &page);
 	meta_rollback(s->reader);
 	if (r < 0) {
 		page_fini(&page);
@@ -163,6 +187,24 @@ int store_session(struct store *s, const struct id *client, struct session *ret_
 	return 0;
 }
 
+/* 1: it lies here, or in a content that does; 0. */
+static int chunk_is_held(struct store *s, const struct hash *chunk)
+{
+	struct meta_range ranges[RANGES_TRIED];
+	ssize_t n;
+
+	if (content_chunk_has(&s->content, chunk))
+		return 1;
+	n = meta_chunk_find(s->reader, chunk, ranges, RANGES_TRIED);
+	for (ssize_t i = 0; i < n; i++) {
+		int r = meta_want_has(s->reader, &ranges[i].content);
+
+		if (r != 1)
+			return r < 0 ? r : 1;
+	}
+	return n < 0 ? (int)n : 0;
+}
+
 ssize_t store_chunks_missing(struct store *s, struct hash *hashes, size_t count)
 {
 	size_t missing = 0;
@@ -171,14 +213,11 @@ ssize_t store_chunks_missing(struct store *s, struct hash *hashes, size_t count)
 		return -EIO;
 	MUTEX_GUARD(&s->read_lock);
 	for (size_t i = 0; i < count; i++) {
-		struct meta_range range;
-		ssize_t n = content_chunk_has(&s->content, &hashes[i]);
+		int r = chunk_is_held(s, &hashes[i]);
 
-		if (n == 0)
-			n = meta_chunk_find(s->reader, &hashes[i], &range, 1);
-		if (n < 0)
-			return n;
-		if (n == 0)
+		if (r < 0)
+			return r;
+		if (r == 0)
 			hashes[missing++] = hashes[i];
 	}
 	return (ssize_t)missing;
@@ -198,6 +237,7 @@ int store_chunk_put(struct store *s, const struct hash *hash, const void *bytes,
 
 int store_chunk_get(struct store *s, const struct hash *hash, struct buf *out)
 {
+	bool is_news;
 	int r;
 
 	if (store_is_failed(s))
@@ -208,9 +248,15 @@ int store_chunk_get(struct store *s, const struct hash *hash, struct buf *out)
 	}
 	if (r == 0 || r == -ENOMEM)
 		return r;
-	/* A commit may be moving it just now. */
-	MUTEX_GUARD(&s->lock);
-	return prepare_chunk_get(s, s->meta, hash, out);
+	{
+		/* A commit may be moving it just now. */
+		MUTEX_GUARD(&s->lock);
+		r = prepare_chunk_get(s, s->meta, hash, out);
+		is_news = (r == -ENOENT || r == -EBADMSG) && want_chunk(s, hash) == 1;
+	}
+	if (is_news)
+		store_changed(s);
+	return r;
 }
 
 int store_manifest(struct store *s, const struct hash *content, struct blob *ret_manifest)
