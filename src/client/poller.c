@@ -17,6 +17,7 @@
 #include "applier.h"
 #include "link.h"
 #include "remote.h"
+#include "supply.h"
 #include "syncstate.h"
 
 struct poller {
@@ -95,6 +96,8 @@ static int one_poll(struct poller *p, unsigned wait_s, bool *ret_more)
 		p->has_cursor = true;
 		*ret_more = page.more;
 		atomic_store_explicit(&p->seq, p->cursor.seq, memory_order_relaxed);
+		if (page.want_count)
+			supply_offer(p->config.supply, page.want, page.want_count);
 		if (news)
 			applier_take_page(p->config.applier, &page, &body);
 	}

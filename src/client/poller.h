@@ -11,12 +11,14 @@ struct remote;
 struct syncstate;
 struct applier;
 struct link;
+struct supply;
 
 struct poller_config {
 	struct remote *remote; /* the poller's own connection */
 	struct syncstate *state;
 	struct applier *applier;
 	struct link *link;
+	struct supply *supply; /* hears which contents the server wants */
 	struct id client;
 	unsigned wait_s; /* of a long poll */
 	/* The server is not on our history any more (epoch, diverged, gone): a merge is needed. Called once,

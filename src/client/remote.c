@@ -302,14 +302,15 @@ static int ask_hashes(
 	return ask(r, &q, want_type);
 }
 
-/* One request's worth: the missing ones of hashes[] to to[], which may be hashes itself or before it. */
-static int missing_of(
-	struct remote *r, const struct hash *hashes, size_t count, struct hash *to, size_t *ret_count)
+/* One request's worth: those of hashes[] that the answer names to to[], which may be hashes itself or before
+ * it. */
+static int missing_of(struct remote *r, const char *target, const struct hash *hashes, size_t count,
+	struct hash *to, size_t *ret_count)
 {
 	cleanup_buf struct buf why = BUF_INIT;
 	cleanup_free struct hash *missing = NULL;
 	size_t missing_count = 0, at = 0;
-	int err = ask_hashes(r, "/chunks/missing", JSON_CONTENT_TYPE, hashes, count);
+	int err = ask_hashes(r, target, JSON_CONTENT_TYPE, hashes, count);
 
 	if (err < 0)
 		return err;
@@ -317,11 +318,11 @@ static int missing_of(
 	if (err < 0)
 		return nonsense(r, err, &why);
 	if (missing_count > count)
-		return fail(r, -EPROTO, "the server misses more chunks than it was asked for");
+		return fail(r, -EPROTO, "the server misses more than it was asked for");
 	for (size_t i = 0; i < missing_count; i++) {
 		at = find_hash(hashes, count, at, &missing[i]);
 		if (at == count)
-			return fail(r, -EPROTO, "the server misses a chunk that it was not asked for");
+			return fail(r, -EPROTO, "the server misses what it was not asked for");
 	}
 	if (missing_count > 0)
 		memmove(to, missing, missing_count * sizeof(*to));
@@ -336,7 +337,7 @@ int remote_chunks_missing(struct remote *r, struct hash *hashes, size_t *count)
 	r->error[0] = '\0';
 	for (size_t at = 0; at < *count;) {
 		size_t n = *count - at < HASHES_PER_REQUEST ? *count - at : HASHES_PER_REQUEST, missing = 0;
-		int err = missing_of(r, hashes + at, n, hashes + kept, &missing);
+		int err = missing_of(r, "/chunks/missing", hashes + at, n, hashes + kept, &missing);
 
 		if (err < 0)
 			return err;
@@ -345,6 +346,13 @@ int remote_chunks_missing(struct remote *r, struct hash *hashes, size_t *count)
 	}
 	*count = kept;
 	return 0;
+}
+
+int remote_supply(struct remote *r, struct hash *contents, size_t *count)
+{
+	if (*count > HASHES_PER_REQUEST)
+		return fail(r, -EMSGSIZE, "%zu contents are over the limit of one request", *count);
+	return missing_of(r, "/supply", contents, *count, contents, count);
 }
 
 int remote_put_chunks(struct remote *r, const struct chunk_ref *chunks, size_t count)

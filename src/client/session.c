@@ -98,6 +98,7 @@ static int start_poller(struct session_run *s)
 		.state = s->parts.state,
 		.applier = s->applier,
 		.link = s->link,
+		.supply = s->supply,
 		.client = s->client,
 		.wait_s = s->parts.config->poll_wait_s,
 		.rebase = want_merge,
@@ -105,6 +106,14 @@ static int start_poller(struct session_run *s)
 	};
 
 	return poller_start(&config, &s->poller);
+}
+
+static int start_supply(struct session_run *s)
+{
+	const struct supply_config config = {
+		.tree = s->parts.tree, .state = s->parts.state, .remote = s->supply_remote};
+
+	return supply_start(&config, &s->supply);
 }
 
 static int start_uploader(struct session_run *s)
@@ -147,6 +156,8 @@ static int make_remotes(struct session_run *s)
 		r = remote_new(&config, &s->poll_remote);
 	if (!r)
 		r = remote_new(&config, &s->apply_remote);
+	if (!r)
+		r = remote_new(&config, &s->supply_remote);
 	return r;
 }
 
@@ -165,6 +176,8 @@ static int start_parts(struct session_run *s)
 	if (!r)
 		r = start_rescan(s);
 	if (!r)
+		r = start_supply(s);
+	if (!r)
 		r = start_poller(s);
 	if (!r)
 		r = start_uploader(s);
@@ -181,11 +194,13 @@ static void stop_parts(struct session_run *s)
 	capture_hold(s->parts.capture, true);
 	uploader_stop(s->uploader);
 	poller_stop(s->poller);
+	supply_stop(s->supply);
 	rescan_stop(s->rescan);
 	mutex_lock(&s->lock);
 	s->applier = NULL;
 	s->uploader = NULL;
 	s->poller = NULL;
+	s->supply = NULL;
 	s->rescan = NULL;
 	mutex_unlock(&s->lock);
 	applier_stop(a);
@@ -197,7 +212,8 @@ static void stop_parts(struct session_run *s)
 	remote_free(s->up_remote);
 	remote_free(s->poll_remote);
 	remote_free(s->apply_remote);
-	s->up_remote = s->poll_remote = s->apply_remote = NULL;
+	remote_free(s->supply_remote);
+	s->up_remote = s->poll_remote = s->apply_remote = s->supply_remote = NULL;
 }
 
 static int forget(struct session_run *s)

@@ -16,6 +16,7 @@
 #include "poller.h"
 #include "remote.h"
 #include "rescan.h"
+#include "supply.h"
 #include "syncstate.h"
 #include "uploader.h"
 
@@ -25,13 +26,14 @@ struct session_run {
 	struct applier *applier;
 	struct uploader *uploader;
 	struct poller *poller;
+	struct supply *supply;
 	struct rescan *rescan;
 	struct link *link;
 	bool merge, new_identity, stopping;
 
 	struct mutex apply_lock;
 	struct id client;
-	struct remote *up_remote, *poll_remote, *apply_remote;
+	struct remote *up_remote, *poll_remote, *apply_remote, *supply_remote;
 	pthread_t thread;
 	/* set at open, then read-only */
 	struct session_parts parts;

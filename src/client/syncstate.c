@@ -374,3 +374,30 @@ int64_t syncstate_peek_count(struct syncstate *s)
 
 	return sql_get_count(&s->r, Q_COUNT);
 }
+
+int syncstate_peek_files(struct syncstate *s, struct id *after,
+	int (*fn)(void *arg, const struct id *node, const struct hash *content), void *arg)
+{
+	sqlite3_stmt *st = s->r.st[Q_FILES];
+	const struct id from = *after;
+	bool any = false;
+	int r;
+
+	MUTEX_GUARD(&s->r.lock);
+	sql_bind_id(st, 1, &from);
+	sqlite3_bind_int(st, 2, KIND_FILE);
+	while ((r = sql_row(&s->r, Q_FILES)) > 0) {
+		struct hash content;
+
+		any = true;
+		*after = sql_column_id(st, 0);
+		if (sqlite3_column_bytes(st, 1) != HASH_BYTES)
+			continue;
+		memcpy(content.b, sqlite3_column_blob(st, 1), HASH_BYTES);
+		r = fn(arg, after, &content);
+		if (r)
+			break;
+	}
+	sqlite3_reset(st);
+	return r ? r : any;
+}

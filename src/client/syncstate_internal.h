@@ -17,6 +17,7 @@ enum statement {
 	Q_PARENT,
 	Q_CHILDREN,
 	Q_COUNT,
+	Q_FILES,
 	Q_REMOTE_GET,
 	Q_REMOTE_NAME,
 	Q_REMOTES,

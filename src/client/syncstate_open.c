@@ -47,6 +47,7 @@ static const char *const statements[Q_COUNT_ALL] = {
 		       "dmode,k.dnlink"
 		       " FROM name n JOIN node k ON k.id=n.node WHERE n.parent=?1",
 	[Q_COUNT] = "SELECT count(*) FROM node",
+	[Q_FILES] = "SELECT id,hash FROM node WHERE id>?1 AND kind=?2 ORDER BY id LIMIT 1000",
 	[Q_REMOTE_GET] = "SELECT state FROM remote WHERE id=?1",
 	[Q_REMOTE_NAME] = "SELECT node FROM remote_name WHERE parent=?1 AND name=?2",
 	[Q_REMOTES] = "SELECT state FROM remote WHERE seq>?1 ORDER BY seq LIMIT ?2",
