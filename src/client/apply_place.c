@@ -291,9 +291,14 @@ static void place_dir_attr(struct round *rd)
 
 void apply_place_round(struct round *rd)
 {
-	for (size_t i = 0; i < rd->count; i++) {
+	/* The living first: who takes the name of a dead one replaces it, and the name is never gone in between. */
+	for (size_t i = 0; i < 2 * rd->count; i++) {
+		struct job *j = &rd->jobs[i % rd->count];
+
+		if (j->r.tomb != (i >= rd->count) || j->state != JOB_TODO)
+			continue;
 		rwlock_write(rd->config->tree_lock);
-		apply_place_job(rd, &rd->jobs[i]);
+		apply_place_job(rd, j);
 		rwlock_unlock(rd->config->tree_lock);
 	}
 	rwlock_write(rd->config->tree_lock);

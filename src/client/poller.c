@@ -54,6 +54,22 @@ static int is_agreed(struct poller *p, const struct node_state *n)
 	return same;
 }
 
+/*
+ * 1: nothing new. An earlier entry that still waits in R, or is being applied right now, makes the newer one news in any case: S is
+ * about to become the earlier one.
+ */
+static int is_told(struct poller *p, const struct node_state *n)
+{
+	struct node_state waiting;
+	int r = syncstate_remote_get(p->config.state, &n->node, &waiting);
+
+	if (r == -ENOENT)
+		return is_agreed(p, n);
+	if (!r)
+		node_state_fini(&waiting);
+	return r;
+}
+
 static int store_page(struct poller *p, const struct page *page, size_t *ret_news)
 {
 	int r = syncstate_begin(p->config.state, false);
@@ -61,10 +77,8 @@ static int store_page(struct poller *p, const struct page *page, size_t *ret_new
 	if (r)
 		return r;
 	for (size_t i = 0; i < page->changes_count && r >= 0; i++) {
-		r = is_agreed(p, &page->changes[i]);
-		if (r == 1) {
-			r = syncstate_remote_delete(p->config.state, &page->changes[i].node);
-		} else if (r == 0) {
+		r = is_told(p, &page->changes[i]);
+		if (r == 0) {
 			r = syncstate_remote_put(p->config.state, &page->changes[i]);
 			++*ret_news;
 		}

@@ -119,18 +119,67 @@ def test_emptied_root_deletes_nothing(world):
     assert len(tree(a.path)) >= 25
 
 
-def test_children_of_root_gone_while_running(world):
-    """Everything but the marker removed at once: held, not passed on."""
+def empty(root):
+    """Everything but the marker."""
+    for name in os.listdir(root):
+        path = os.path.join(root, name)
+        if name == ".syncfs":
+            continue
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.remove(path)
+
+
+def of_every_size(a, root):
+    """At the top and below, empty and of several chunks, twice the same, one with two names."""
+    write(a / "top", "at the top")
+    write(a / "none", "")
+    write(a / "d0/twin", "at the top")
+    write(a / "d0/large", os.urandom(3 << 20))
+    os.chmod(a / "d0/large", 0o604)
+    os.link(a / "d0/large", a / "d1/second")
+    a.wait()
+    wait_same(a.path, root)
+
+
+def test_children_of_root_gone_while_down(world):
+    """Refused at the start, and adopted when told to: nothing is deleted, the clients bring all of it back."""
     server, a, b = filled(world)
+    of_every_size(a, server.root)
+    b.wait()
     before = tree(a.path)
     server.stop()
-    for name in os.listdir(server.root):
-        if name != ".syncfs":
-            shutil.rmtree(os.path.join(server.root, name))
+    empty(server.root)
+    server.spawn([SYNCFSD, "--root", server.root, "--listen", f"127.0.0.1:{server.port}"] + server.args)
+    assert server.wait_exit() != 0
+    assert b"--adopt" in server.log()
+    assert tree(a.path) == before and tree(b.path) == before, "kept while it is down"
+    server.args.append("--adopt")
     server.start()
-    wait_until(lambda: server.request("GET", "/healthz", token="").status == 200)
+    wait_until(lambda: tree(server.root) == before, 75, "whole again")
+    wait_same(a.path, b.path, server.root, timeout=75)
+    assert tree(a.path) == before
+    assert not conflict_copies(server.root)
+
+
+def test_children_of_root_gone_while_running(world):
+    """Everything but the marker removed at once: held, not passed on; after `reject` all of it comes back."""
+    server, a, b = filled(world)
+    of_every_size(a, server.root)
+    b.wait()
+    before = tree(a.path)
+    empty(server.root)
+    wait_until(lambda: b"no deletion in it is believed" in server.log(), 30, "held")
     b.ctl("wait", "--timeout", "3", b.path)
     assert tree(a.path) == before and tree(b.path) == before, "held"
+    world.run([SYNCFSD, "--root", server.root, "reject"])
+    wait_until(lambda: tree(server.root) == before, 60, "put back")
+    assert tree(a.path) == before and tree(b.path) == before
+    server.restart()
+    write(a / "d3/f3", "goes on")
+    wait_same(a.path, b.path, server.root, timeout=75)
+    assert not conflict_copies(server.root)
 
 
 def bulk(world):
