@@ -291,7 +291,8 @@ static void place_dir_attr(struct round *rd)
 
 void apply_place_round(struct round *rd)
 {
-	/* The living first: who takes the name of a dead one replaces it, and the name is never gone in between. */
+	/* The living first: who takes the name of a dead one replaces it, and the name is never gone in
+	 * between. */
 	for (size_t i = 0; i < 2 * rd->count; i++) {
 		struct job *j = &rd->jobs[i % rd->count];
 

@@ -13,15 +13,19 @@
 #include <string.h>
 #include <sys/file.h>
 
+#include <syncfs/clock.h>
 #include <syncfs/io.h>
 #include <syncfs/log.h>
 
 #include "capture.h"
 #include "control.h"
+#include "link.h"
 #include "mount.h"
 #include "recover.h"
 #include "session.h"
 #include "syncstate.h"
+
+#define FIRST_CONTACT_MS 1500 /* a server that takes longer counts as one that cannot be reached */
 
 struct client {
 	const struct client_config *config;
@@ -251,6 +255,27 @@ static int make_session(struct client *c, struct buf *why)
 	return 0;
 }
 
+/*
+ * A server that refuses us, or none at all, is a mistake of the command line: said now. One that cannot be
+ * reached is not: changes wait in the journal.
+ */
+static int check_server(struct client *c, struct buf *why)
+{
+	cleanup_buf struct buf said = BUF_INIT;
+	int r = session_first_contact(c->session, clock_mono_ms() + FIRST_CONTACT_MS, &said);
+	const char *words = buf_cstr(&said) ? buf_cstr(&said) : "";
+
+	if (!link_is_refusal(r))
+		return 0;
+	if (r == -EACCES || r == -EPERM)
+		return fail(why, r,
+			"%s does not accept the token (%s): make one with `syncfsd token add`, and name its "
+			"file with -o "
+			"token_file=",
+			c->config->url, words);
+	return fail(why, r, "there is no syncfsd at %s (%s): check -o url=", c->config->url, words);
+}
+
 static int open_all(struct client *c, struct buf *why)
 {
 	bool is_new;
@@ -264,7 +289,9 @@ static int open_all(struct client *c, struct buf *why)
 		r = make_mount(c, why);
 	if (!r)
 		r = make_capture(c, why);
-	return r ? r : make_session(c, why);
+	if (!r)
+		r = make_session(c, why);
+	return r ? r : check_server(c, why);
 }
 
 static void close_all(struct client *c)

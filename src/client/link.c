@@ -5,6 +5,7 @@
  */
 #include "link.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,9 @@ struct link {
 	struct cond changed;
 	struct link_status status;
 	bool told_down, stopping;
+	bool has_outcome; /* of the first attempt */
+	int first_error;
+	unsigned first_waiters;
 	uint64_t nudges;
 
 	const char *url;
@@ -45,12 +49,21 @@ void link_free(struct link *l)
 	free(l);
 }
 
-static void set_connected(struct link *l, bool connected)
+static void set_connected(struct link *l, bool connected, int error)
 {
+	if (!l->has_outcome)
+		l->first_error = error;
+	l->has_outcome = true;
 	if (l->status.connected != connected)
 		l->status.since_ms = clock_mono_ms();
 	l->status.connected = connected;
 	cond_broadcast(&l->changed);
+}
+
+bool link_is_refusal(int error)
+{
+	return error == -EACCES || error == -EPERM || error == -EPROTO || error == -ENOENT ||
+		error == -EINVAL;
 }
 
 void link_up(struct link *l)
@@ -61,25 +74,35 @@ void link_up(struct link *l)
 	news = !l->status.connected;
 	l->told_down = false;
 	l->status.last_error[0] = '\0';
-	set_connected(l, true);
+	set_connected(l, true, 0);
 	mutex_unlock(&l->lock);
 	if (news)
 		log_info("connected to %s", l->url);
 }
 
-void link_down(struct link *l, const char *why)
+void link_down(struct link *l, int error, const char *why)
 {
 	bool news;
 
 	mutex_lock(&l->lock);
-	news = !l->told_down && !l->stopping;
+	news = !l->told_down && !l->stopping && !(l->first_waiters && link_is_refusal(error));
 	l->told_down = true;
 	snprintf(l->status.last_error, sizeof(l->status.last_error), "%s", why);
-	set_connected(l, false);
+	set_connected(l, false, error);
 	mutex_unlock(&l->lock);
 	if (news)
 		log_warn("disconnected from %s: %s; changes are kept here and sent when it is back", l->url,
 			why);
+}
+
+int link_await_first(struct link *l, uint64_t deadline_ms)
+{
+	MUTEX_GUARD(&l->lock);
+	l->first_waiters++;
+	while (!l->has_outcome && cond_wait_until(&l->changed, &l->lock, deadline_ms))
+		;
+	l->first_waiters--;
+	return l->has_outcome ? l->first_error : -ETIMEDOUT;
 }
 
 void link_note_error(struct link *l, const char *why)

@@ -20,7 +20,11 @@ struct link_status {
 struct link *link_new(const char *url); /* borrowed; NULL: out of memory */
 void link_free(struct link *l);
 void link_up(struct link *l); /* reached, and all that the server has told is stored */
-void link_down(struct link *l, const char *why);
+void link_down(struct link *l, int error, const char *why);
+/* No matter of time: the server refuses us, or is none. */
+bool link_is_refusal(int error);
+/* The first outcome, also for whoever reports a refusal himself: 0 reached, the error of link_down(), or -ETIMEDOUT: none by deadline_ms. */
+int link_await_first(struct link *l, uint64_t deadline_ms);
 void link_note_error(struct link *l, const char *why); /* for status only */
 void link_get(struct link *l, struct link_status *ret_status);
 /* Waits until connected and not paused, or stop. False: stopping. */

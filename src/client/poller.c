@@ -55,8 +55,8 @@ static int is_agreed(struct poller *p, const struct node_state *n)
 }
 
 /*
- * 1: nothing new. An earlier entry that still waits in R, or is being applied right now, makes the newer one news in any case: S is
- * about to become the earlier one.
+ * 1: nothing new. An earlier entry that still waits in R, or is being applied right now, makes the newer one
+ * news in any case: S is about to become the earlier one.
  */
 static int is_told(struct poller *p, const struct node_state *n)
 {
@@ -166,7 +166,7 @@ static void *run(void *arg)
 			continue;
 		}
 		up = false;
-		link_down(p->config.link, reason(p, r));
+		link_down(p->config.link, r, reason(p, r));
 		if (!link_wait_retry(p->config.link, backoff_next_ms(&p->backoff)))
 			break;
 	}

@@ -303,6 +303,21 @@ int session_start(const struct session_parts *parts, struct session_run **ret_se
 	return 0;
 }
 
+int session_first_contact(struct session_run *s, uint64_t deadline_ms, struct buf *why)
+{
+	struct link_status status;
+	int r;
+
+	MUTEX_GUARD(&s->lock);
+	if (!s->link)
+		return -ETIMEDOUT;
+	r = link_await_first(s->link, deadline_ms);
+	link_get(s->link, &status);
+	if (r)
+		buf_put_str(why, status.last_error);
+	return r;
+}
+
 void session_stop(struct session_run *s)
 {
 	if (!s)

@@ -31,6 +31,11 @@ struct session_parts {
 };
 
 int session_start(const struct session_parts *parts, struct session_run **ret_session);
+/*
+ * What came of the first attempt to reach the server, waited for until deadline_ms: 0 reached, -ETIMEDOUT
+ * nothing yet, else why not, with the server's words appended to why.
+ */
+int session_first_contact(struct session_run *s, uint64_t deadline_ms, struct buf *why);
 void session_stop(struct session_run *s);
 /* Something may be free for the applier now (the callback of capture). NULL is fine. */
 void session_released(void *session);
