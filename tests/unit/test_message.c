@@ -308,6 +308,7 @@ static void test_missing_is_bounded(void **state)
 static void check_page(bool framed)
 {
 	struct blob xattr = two_xattrs();
+	struct hash wanted[WANT_PER_PAGE + 1] = {hash_of("w"), hash_of("x")};
 	struct dentry file_names[2] = {{.parent = ID_ROOT, .name = (char[]){BYTES_NAME}, .l = 3},
 		{.parent = id_new(), .name = (char[]){ODD_NAME}, .l = INT64_MAX}};
 	struct node_state changes[] = {
@@ -336,7 +337,9 @@ static void check_page(bool framed)
 		.changes = changes,
 		.changes_count = 4,
 		.raw = (const uint8_t *)"-ab",
-		.raw_len = 3};
+		.raw_len = 3,
+		.want = wanted,
+		.want_count = WANT_PER_PAGE};
 	cleanup_buf struct buf out = BUF_INIT;
 	struct page back;
 	struct node_state *n;
@@ -364,7 +367,11 @@ static void check_page(bool framed)
 	assert_true(back.changes[1].tomb && back.changes[1].names_count == 0 && back.changes[1].c == 4);
 	assert_string_equal(back.changes[2].target, "\xff");
 	assert_true(back.changes[3].seq == INT64_MAX && id_is_none(&back.changes[3].by_client));
+	assert_int_equal(back.want_count, WANT_PER_PAGE);
+	assert_memory_equal(back.want, wanted, WANT_PER_PAGE * sizeof(*wanted));
 	page_fini(&back);
+	p.want_count = WANT_PER_PAGE + 1;
+	assert_int_equal(page_encode(&p, framed, &out), -EINVAL);
 	free(xattr.data);
 }
 

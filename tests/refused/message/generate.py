@@ -140,6 +140,11 @@ write("page-data-past-end", frame(page(data=[0, 4]), RAW), "outside the raw part
 write("page-xattr-computed", frame(page(xattr={"user.syncfs.x": ""}), RAW), "not mirrored")
 write("page-cursor-missing", frame(without(page(), "cursor"), RAW), "cursor: missing")
 write("page-cursor-wrong", frame(page() | {"cursor": CURSOR[:-1]}, RAW), "not a cursor")
+write("page-valid-want", frame(page() | {"want": [H] * 256}, RAW), "")
+write("page-want-257", frame(page() | {"want": [H] * 257}, RAW), "257 items")
+write("page-want-object", frame(page() | {"want": {}}, RAW), "not an array")
+write("page-want-number", frame(page() | {"want": [1]}, RAW), "not a hash")
+write("page-want-short", frame(page() | {"want": [H[:-1]]}, RAW), "not a hash")
 
 RESULTS = [{"opno": 1, "result": "ok", "seq": 4, "c": 4, "l": 4, "a": 4, "node": N1},
            {"opno": 2, "result": "missing", "hashes": [H]}]
