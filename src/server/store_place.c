@@ -260,7 +260,7 @@ static int place_content(struct place *p, const struct step *step, int dir)
 		r = attr_of_step(p, step);
 	if (r == 0)
 		r = place_put(p->t, step->stage, dir, step->name, &expect, &now);
-	if (r == -ENOENT) /* deleted by hand: the edit wins */
+	if (r == -ESTALE && tree_stat(dir, step->name, &now) == -ENOENT) /* deleted by hand: the edit wins */
 		r = place_put(p->t, step->stage, dir, step->name, NULL, &now);
 	else if (r == 0)
 		r = dispose(p, step);
