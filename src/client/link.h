@@ -23,7 +23,8 @@ void link_up(struct link *l); /* reached, and all that the server has told is st
 void link_down(struct link *l, int error, const char *why);
 /* No matter of time: the server refuses us, or is none. */
 bool link_is_refusal(int error);
-/* The first outcome, also for whoever reports a refusal himself: 0 reached, the error of link_down(), or -ETIMEDOUT: none by deadline_ms. */
+/* The first outcome, also for whoever reports a refusal himself: 0 reached, the error of link_down(), or
+ * -ETIMEDOUT: none by deadline_ms. */
 int link_await_first(struct link *l, uint64_t deadline_ms);
 void link_note_error(struct link *l, const char *why); /* for status only */
 void link_get(struct link *l, struct link_status *ret_status);

@@ -67,8 +67,8 @@ int remote_put_chunks(struct remote *r, const struct chunk_ref *chunks, size_t c
  */
 int remote_get_chunks(struct remote *r, const struct hash *hashes, size_t count, struct buf *ret_body,
 	struct chunk_ref **ret_chunks, size_t *ret_count);
-/* Says that the chunks of these contents, which the server wants, are sent. Leaves in contents[] those that it cannot put
- * together yet. */
+/* Says that the chunks of these contents, which the server wants, are sent. Leaves in contents[] those that
+ * it cannot put together yet. */
 int remote_supply(struct remote *r, struct hash *contents, size_t *count);
 /* The manifest of a content, checked against it. Caller frees ret_manifest->data. */
 int remote_manifest(struct remote *r, const struct content *content, struct blob *ret_manifest);

@@ -62,8 +62,8 @@ struct child_row {
 int syncstate_peek_children(struct syncstate *s, const struct id *parent,
 	int (*fn)(void *arg, const struct child_row *row), void *arg);
 int64_t syncstate_peek_count(struct syncstate *s); /* nodes in S */
-/* Some of the files in S behind *after (ID_NONE: the first), which moves on. fn: 0 to go on. 1: there may be more, 0: that
- * was all. */
+/* Some of the files in S behind *after (ID_NONE: the first), which moves on. fn: 0 to go on. 1: there may be
+ * more, 0: that was all. */
 int syncstate_peek_files(struct syncstate *s, struct id *after,
 	int (*fn)(void *arg, const struct id *node, const struct hash *content), void *arg);
 

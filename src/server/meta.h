@@ -130,7 +130,8 @@ int meta_history_expire(
 int meta_want_put(struct meta *m, const struct hash *content);
 int meta_want_del(struct meta *m, const struct hash *content);
 int meta_want_has(struct meta *m, const struct hash *content); /* 1, 0 */
-/* Those that a live node has, in the order of their hashes from *from on and round; up to cap. Returns the count. */
+/* Those that a live node has, in the order of their hashes from *from on and round; up to cap. Returns the
+ * count. */
 ssize_t meta_want_list(struct meta *m, const struct hash *from, struct hash *contents, size_t cap);
 ssize_t meta_want_count(struct meta *m);
 int meta_want_gc(struct meta *m); /* forgets those that no live node has */

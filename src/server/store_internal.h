@@ -258,8 +258,8 @@ uint64_t hand_held(struct store *s); /* REQUIRES(s->lock) */
 int want_absent(struct store *s, const struct node_state *n);
 /* 1: it is one of those, so that its absence is no deletion; 0; -errno. */
 int want_is_absent(struct store *s, const struct id *node);
-/* What no source gives, or gives damaged: wanted, when a file has rotted (no hand has changed it, and its bytes are not what
- * they were). 1: told, the caller runs store_changed(). */
+/* What no source gives, or gives damaged: wanted, when a file has rotted (no hand has changed it, and its
+ * bytes are not what they were). 1: told, the caller runs store_changed(). */
 int want_chunk(struct store *s, const struct hash *chunk);
 void want_grew(struct store *s); /* after the commit: the caller runs store_changed() */
 
