@@ -162,7 +162,9 @@ static int mount_and_serve(struct client_config *config)
 	}
 	if (config->debug)
 		log_set_level(LOG_LEVEL_DEBUG);
+#if !defined(SYNCFS_LEAK_CHECKS)
 	(void)prctl(PR_SET_DUMPABLE, 0); /* the token is in memory */
+#endif
 	return config->foreground ? serve(config, &l) : run_in_background(config);
 }
 
