@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """g: edits made by hand in the server's directory reach every client, and are never a conflict with themselves."""
 import os
+import re
 import shutil
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 from harness import SYNCFSD, conflict_copies, has, tree, wait_same, wait_until, write
 
@@ -180,6 +183,38 @@ def test_children_of_root_gone_while_running(world):
     write(a / "d3/f3", "goes on")
     wait_same(a.path, b.path, server.root, timeout=75)
     assert not conflict_copies(server.root)
+
+
+def test_what_is_wanted_is_told_and_waited_for(world):
+    """Nobody is there who could send it: a poll that waits hears of it once, then polls wait their time."""
+    server, a, b = filled(world)
+    before = tree(a.path)
+    a.unmount()
+    b.unmount()
+    cursor = server.request("GET", "/session?client=" + "0" * 32).json()["cursor"]
+
+    def poll(wait):
+        begun = time.monotonic()
+        page = server.request("GET", f"/poll?cursor={cursor}&wait={wait}").json()
+        assert page["changes"] == []
+        return len(page.get("want", [])), time.monotonic() - begun
+
+    empty(server.root)
+    wait_until(lambda: b"no deletion in it is believed" in server.log(), 30, "held")
+    with ThreadPoolExecutor() as pool:
+        parked = pool.submit(lambda: (poll(40), poll(30)))
+        wait_until(lambda: re.search(rb"^syncfs_parked_polls 1$", server.request("GET", "/metrics").body, re.M), 10, "parked")
+        world.run([SYNCFSD, "--root", server.root, "reject"])
+        first, second = parked.result()
+    assert first[0] == 20 and first[1] < 30
+    assert second[0] == 20 and second[1] < 15, "it may have come between two polls: told again, a moment later"
+    count, took = poll(4)
+    assert count == 20 and took >= 4, "old news"
+    server.restart()
+    assert poll(0)[0] == 20
+    b.start()
+    wait_until(lambda: tree(server.root) == before, 60, "put back by the one who has it")
+    assert poll(0)[0] == 0
 
 
 def bulk(world):
