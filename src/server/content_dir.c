@@ -103,11 +103,16 @@ int content_chunk_put(const struct content_dir *c, const struct hash *chunk, con
 	int r;
 
 	if (content_chunk_has(c, chunk)) {
+		cleanup_buf struct buf old = BUF_INIT;
 		char name[NAME_BYTES];
 
-		/* Its time starts anew. */
-		(void)utimensat(c->chunks_fd, name_of(chunk, name), NULL, AT_SYMLINK_NOFOLLOW);
-		return 0;
+		name_of(chunk, name);
+		/* Its time starts anew, unless it is damaged. */
+		(void)utimensat(c->chunks_fd, name, NULL, AT_SYMLINK_NOFOLLOW);
+		if (content_chunk_get(c, chunk, &old) != -EBADMSG)
+			return 0;
+		if (unlinkat(c->chunks_fd, name, 0) < 0 && errno != ENOENT)
+			return -errno;
 	}
 	fd = stage_create(c->tree, stage);
 	if (fd < 0)

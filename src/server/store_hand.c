@@ -431,6 +431,29 @@ struct restore {
 	uint64_t back, lost;
 };
 
+/* Whether the other one of two names is there: in the tree, or placed by this transaction. */
+static bool other_name_is_there(struct restore *b, const struct node_state *n)
+{
+	struct store *s = b->x.s;
+	cleanup_fd int fd = -1;
+	struct stat_id disk, is;
+
+	if (n->kind != KIND_FILE || n->names_count != 2)
+		return false;
+	if (map_get(b->x.ids, n->node.b, ID_BYTES))
+		return true;
+	fd = prepare_node_open(s, s->meta, &n->node);
+	return fd >= 0 && tree_stat(fd, "", &is) == 0 && meta_disk_get(s->meta, &n->node, &disk) == 0 &&
+		disk.ino == is.ino && disk.btime_ns == is.btime_ns;
+}
+
+static int restore_name(struct restore *b, const struct node_state *n, const struct id *dir, const char *name)
+{
+	const struct place_step link = {.type = PLACE_LINK, .node = n->node, .parent = *dir, .name = name};
+
+	return other_name_is_there(b, n) ? txn_emit(&b->x, &link) : txn_place_again(&b->x, n, dir, name);
+}
+
 static int restore(
 	struct restore *b, const struct id *dir, const char *name, const struct id *node, int depth)
 {
@@ -441,7 +464,7 @@ static int restore(
 
 	if (r < 0)
 		return r;
-	r = txn_place_again(&b->x, &n, dir, name);
+	r = restore_name(b, &n, dir, name);
 	b->back += r == 0;
 	if (r == -ENODATA) {
 		b->lost++;

@@ -346,6 +346,54 @@ static void deletion_by_hand_is_not_undone(void **state)
 	buf_fini(&got);
 }
 
+static void damaged_chunk_is_replaced(void **state)
+{
+	struct fixture *f = *state;
+	struct hash chunk = hash_bytes("chunk", 5);
+	struct buf got = BUF_INIT;
+
+	assert_int_equal(store_chunk_put(f->store, &chunk, "chunk", 5), 0);
+	run(f, "for i in .syncfs/chunks/*/*; do echo damaged >$i; done");
+	assert_int_equal(store_chunk_get(f->store, &chunk, &got), -EBADMSG);
+	assert_int_equal(store_chunk_put(f->store, &chunk, "chunk", 5), 0);
+	assert_int_equal(store_chunk_get(f->store, &chunk, &got), 0);
+	assert_int_equal(got.len, 5);
+	buf_fini(&got);
+}
+
+static void links_stay_links(void **state)
+{
+	static char names[1100][16];
+	struct fixture *f = *state;
+	struct id dir = add_dir(f, ID_ROOT, "many"), kept = add_file(f, ID_ROOT, "kept", "of two names");
+	struct store_status status;
+	struct stat a, b;
+	struct op *op = add_op(f, OP_LINK, kept);
+
+	op->parent = dir;
+	op->name = (char[]){"second"};
+	for (size_t i = 0; i < 1100; i++) {
+		snprintf(names[i], sizeof(names[i]), "m%zu", i);
+		add_file(f, dir, names[i], "");
+		if (f->count == 500)
+			send_all(f, OUTCOME_OK);
+	}
+	send_all(f, OUTCOME_OK);
+	fixture_shut(f);
+	run(f, "rm -r many");
+	assert_int_equal(fixture_reopen(f, false), 0);
+	assert_int_equal(store_answer_held(f->store, false), 0);
+	disk_is(f, "many/m7", "");
+	disk_is(f, "many/second", "of two names");
+	assert_int_equal(lstat(path_in(f, "kept"), &a), 0);
+	assert_int_equal(lstat(path_in(f, "many/second"), &b), 0);
+	assert_int_equal(a.st_ino, b.st_ino);
+	assert_int_equal(wanted_count(f), 0);
+	store_status(f->store, &status);
+	assert_int_equal(status.held_deletions, 0);
+	assert_int_equal(status.nodes, 1102);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -355,6 +403,8 @@ int main(void)
 		STORE_TEST(more_than_a_page),
 		STORE_TEST(rotten_file_is_mended),
 		STORE_TEST(deletion_by_hand_is_not_undone),
+		STORE_TEST(damaged_chunk_is_replaced),
+		STORE_TEST(links_stay_links),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
