@@ -10,6 +10,7 @@
 
 #include <syncfs/crc32c.h>
 #include <syncfs/limits.h>
+#include <syncfs/path.h>
 
 static const char segment_magic[8] = {'S', 'Y', 'N', 'C', 'F', 'S', 'J', '1'};
 
@@ -147,6 +148,42 @@ static int take_acked(struct reader *r, struct record *rec)
 	return 0;
 }
 
+static bool is_name(const char *name)
+{
+	return name && name_is_valid(name, strlen(name));
+}
+
+/* Whoever replays an intent relies on the members that its operation needs. */
+static bool intent_is_valid(const struct record *r)
+{
+	if (r->kind > KIND_SYMLINK || (r->target && strlen(r->target) > SYMLINK_MAX_BYTES))
+		return false;
+	switch (r->op) {
+	case OP_CREATE:
+	case OP_LINK:
+	case OP_UNLINK:
+	case OP_RMDIR:
+		return is_name(r->name);
+	case OP_RENAME:
+		return is_name(r->name) && is_name(r->new_name);
+	case OP_EXCHANGE:
+		return is_name(r->name) && is_name(r->new_name) && !id_is_none(&r->other);
+	case OP_WRITE:
+	case OP_SETATTR:
+		return true;
+	}
+	return false;
+}
+
+static bool take_bool(struct reader *r)
+{
+	uint8_t v = reader_u8(r);
+
+	if (v > 1)
+		r->error = -EBADMSG;
+	return v;
+}
+
 static int take_payload(struct reader *r, struct record *rec)
 {
 	switch (rec->type) {
@@ -161,12 +198,10 @@ static int take_payload(struct reader *r, struct record *rec)
 		rec->name = take_string(r);
 		rec->new_name = take_string(r);
 		rec->target = take_string(r);
-		if (rec->op < OP_CREATE || rec->op > OP_SETATTR)
-			return -EBADMSG;
-		return 0;
+		return r->error || intent_is_valid(rec) ? 0 : -EBADMSG;
 	case RECORD_DONE:
 		rec->intent_lsn = reader_u64(r);
-		rec->ok = reader_u8(r);
+		rec->ok = take_bool(r);
 		take_identity(r, rec);
 		return 0;
 	case RECORD_DIRTY:
@@ -180,6 +215,20 @@ static int take_payload(struct reader *r, struct record *rec)
 		return 0;
 	}
 	return -EBADMSG;
+}
+
+/* Fewer than 8 bytes, all zero. */
+static bool is_padding(struct reader *r)
+{
+	size_t len = r->len - r->at;
+
+	if (len >= 8)
+		return false;
+	while (len--) {
+		if (reader_u8(r))
+			return false;
+	}
+	return true;
 }
 
 int record_decode(const void *bytes, size_t len, struct record *ret_record, size_t *ret_len)
@@ -203,6 +252,8 @@ int record_decode(const void *bytes, size_t len, struct record *ret_record, size
 	error = take_payload(&r, &rec);
 	if (!error && r.error)
 		error = r.error;
+	if (!error && !is_padding(&r))
+		error = -EBADMSG;
 	if (error) {
 		record_fini(&rec);
 		return error;
@@ -241,7 +292,10 @@ int segment_header_decode(const uint8_t bytes[SEGMENT_HEADER_BYTES], struct segm
 	h.journal = take_id(&r);
 	h.number = reader_u64(&r);
 	h.first_lsn = reader_u64(&r);
-	r.at = SEGMENT_HEADER_BYTES - 4;
+	while (r.at < SEGMENT_HEADER_BYTES - 4) {
+		if (reader_u8(&r))
+			return -EBADMSG;
+	}
 	if (reader_u32(&r) != crc32c(0, bytes, SEGMENT_HEADER_BYTES - 4))
 		return -EBADMSG;
 	*ret_header = h;
