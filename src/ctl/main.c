@@ -154,7 +154,8 @@ static void print_reply(
 		buf_printf(&out, "%s\n", reply->token);
 	if (reply->has_conflicts)
 		print_conflicts(&out, reply);
-	(void)fwrite(out.data, 1, out.len, stdout);
+	if (out.len)
+		(void)fwrite(out.data, 1, out.len, stdout);
 }
 
 /* One request about one path (NULL: none given). The exit status. */
