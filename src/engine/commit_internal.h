@@ -44,7 +44,7 @@ struct chain {
 	size_t count;
 };
 
-/* commit.c: results, bases, aliases */
+/* commit_base.c: results, bases, aliases */
 int commit_reject(struct commit *c, int code, const char *reason); /* 1 or -ENOMEM */
 int commit_done(struct commit *c, enum outcome outcome, const struct node_state *n, uint64_t l); /* 1 */
 /* 1 or -ENOMEM; the result is KEPT at parent/name. */
