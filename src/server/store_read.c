@@ -264,8 +264,3 @@ int store_manifest(struct store *s, const struct hash *content, struct blob *ret
 	MUTEX_GUARD(&s->read_lock);
 	return meta_content_get(s->reader, content, ret_manifest);
 }
-
-bool store_is_failed(const struct store *s)
-{
-	return atomic_load_explicit(&s->failed, memory_order_relaxed);
-}

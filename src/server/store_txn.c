@@ -23,6 +23,11 @@ int store_fail(struct store *s, const char *what, int r)
 	return -EIO;
 }
 
+bool store_is_failed(const struct store *s)
+{
+	return atomic_load_explicit(&s->failed, memory_order_relaxed);
+}
+
 /* ---- results as bytes ---- */
 
 void result_pack(const struct result *r, struct buf *out)
