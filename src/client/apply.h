@@ -45,10 +45,10 @@ struct round {
 	bool want_scan, retry; /* retry: something failed that time may mend */
 };
 
-/* Stages content and link targets of every job that needs it. Errors of single jobs make them wait; -errno
- * only for what stops the round. */
+/* apply_stage.c: stages content and link targets of every job that needs it. Errors of single jobs make them
+ * wait; -errno only for what stops the round. */
 int apply_stage_round(struct round *rd);
-/* Places every job that can be. */
+/* apply_place.c: places every job that can be. */
 void apply_place_round(struct round *rd);
 
 #endif

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Steps A4 to A6 of a round: each node into place under the tree lock, what is displaced checked. Called by
- * the applier after staging; makes nothing durable and writes no state. A job that cannot be placed now
- * waits: R keeps it.
+ * Steps A4 to A6 of a round: each node into place under the tree lock by what its plan says, what is
+ * displaced checked. Called by the applier after staging; makes nothing durable and writes no state. A job
+ * that cannot be placed now waits: R keeps it. One file, since placing a node may mean placing its parent, or
+ * who holds its name, first.
  */
-#include "apply_place.h"
+#include "apply_spot.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -16,94 +17,22 @@
 #include "inode.h"
 #include "invalidate.h"
 
-struct job *apply_job_of(const struct round *rd, const struct id *node)
+static void place_job(struct round *rd, struct job *j);
+
+/* ---- spots, and who goes first ---- */
+
+/* Places the parent first when this round has it. -ENOENT: the directory is not there (yet). */
+static int spot_open(struct round *rd, const struct id *parent, const char *name, struct spot *ret_spot)
 {
-	return map_get(rd->by_node, node->b, ID_BYTES);
-}
-
-/* ---- names of a state ---- */
-
-int apply_name_add(struct node_state *n, const struct id *parent, const char *name, uint64_t l)
-{
-	struct dentry *more = realloc(n->names, (n->names_count + 1) * sizeof(*more));
-	char *copy = strdup(name);
-
-	if (more)
-		n->names = more;
-	if (!more || !copy) {
-		free(copy);
-		return -ENOMEM;
-	}
-	more[n->names_count++] = (struct dentry){.parent = *parent, .name = copy, .l = l};
-	return 0;
-}
-
-void apply_name_remove(struct node_state *n, const struct id *parent, const char *name)
-{
-	for (size_t i = 0; i < n->names_count; i++) {
-		if (!id_equal(&n->names[i].parent, parent) || strcmp(n->names[i].name, name) != 0)
-			continue;
-		free(n->names[i].name);
-		n->names[i] = n->names[--n->names_count];
-		return;
-	}
-}
-
-/* ---- spots ---- */
-
-void spot_fini(struct spot *s)
-{
-	if (s->dirfd >= 0)
-		close(s->dirfd);
-	s->dirfd = -1;
-}
-
-int spot_open(struct round *rd, const struct id *parent, const char *name, struct spot *ret_spot)
-{
-	cleanup_buf struct buf path = BUF_INIT;
 	struct job *pj = apply_job_of(rd, parent);
-	struct spot s = {.parent = *parent, .name = name};
-	int r;
 
 	if (pj && pj->state == JOB_TODO && pj->plan.steps & (PLAN_CREATE | PLAN_NAMES))
-		apply_place_job(rd, pj);
-	r = capture_dir_path(rd->config->capture, parent, &path);
-	if (r)
-		return r;
-	s.dirfd = tree_open_dir(rd->config->tree, buf_cstr(&path) ? buf_cstr(&path) : "");
-	if (s.dirfd < 0)
-		return s.dirfd;
-	r = tree_stat(s.dirfd, "", &s.dir);
-	if (!r) {
-		r = tree_stat(s.dirfd, name, &s.now);
-		if (r == -ENOENT) {
-			s.now = (struct stat_id){0};
-			r = 0;
-		}
-	}
-	if (r)
-		spot_fini(&s);
-	else
-		*ret_spot = s;
-	return r;
+		place_job(rd, pj);
+	return spot_find(rd, parent, name, ret_spot);
 }
 
-bool apply_is_busy(struct round *rd, const struct id *node, const struct stat_id *object)
-{
-	return capture_is_busy(rd->config->capture, node) || inode_writers(rd->config->inodes, object) > 0;
-}
-
-static int restat(struct spot *s)
-{
-	int r = tree_stat(s->dirfd, s->name, &s->now);
-
-	if (r != -ENOENT)
-		return r;
-	s->now = (struct stat_id){0};
-	return 0;
-}
-
-int spot_look(
+/* Who holds the spot; somebody who is to live elsewhere is placed there first. -EAGAIN: not now. */
+static int spot_look(
 	struct round *rd, struct job *j, struct spot *s, enum holder *ret_holder, struct job **ret_other)
 {
 	struct job *other;
@@ -136,75 +65,347 @@ int spot_look(
 		return 0;
 	}
 	if (other->state == JOB_TODO)
-		apply_place_job(rd, other);
-	r = restat(s);
+		place_job(rd, other);
+	r = spot_restat(s);
 	*ret_holder = HOLDER_NONE;
 	return r ? r : s->now.ino ? -EAGAIN : 0;
 }
 
-/*
- * What stat must say of a node's object for it to be what was agreed. Only the inode change time differs
- * after a rename or a link: then the content decides.
- */
-int apply_expected(
-	struct round *rd, const struct base_row *row, const struct spot *s, struct stat_id *ret_expected)
-{
-	cleanup_fd int fd = -1;
-	struct content now;
-	int r;
+/* ---- further names ---- */
 
-	if (!stat_id_same_object(&row->disk, &s->now))
-		return -ESTALE;
-	*ret_expected = s->now;
-	if (row->state.kind != KIND_FILE || stat_id_unchanged(&row->disk, &s->now))
-		return 0;
-	fd = tree_open_at(rd->config->tree, s->dirfd, s->name, 0);
-	if (fd < 0)
-		return fd;
-	r = tree_hash_file(fd, &now, NULL, ret_expected);
+/* Gives the job's object, which lies at its first name, the further name of the spot. */
+static int link_at(struct round *rd, struct job *j, struct spot *s, enum holder holder, struct job *other)
+{
+	const struct applier_config *c = rd->config;
+	const struct dentry *first = &j->s.state.names[0];
+	struct stat_id placed, expected = j->s.disk;
+	char stage[STAGE_NAME_BYTES];
+	struct spot from;
+	int r = spot_open(rd, &first->parent, first->name, &from);
+
 	if (r)
 		return r;
-	return now.size == row->state.content.size && hash_equal(&now.hash, &row->state.content.hash)
-		? 0
-		: -ESTALE;
-}
-
-void apply_trash_name(char *name)
-{
-	stage_name(name);
-	name[0] = TRASH_MARK;
-}
-
-void apply_trash(struct round *rd, const char *stage)
-{
-	void *more = realloc(rd->trash, (rd->trash_count + 1) * sizeof(*rd->trash));
-
-	if (!more)
-		return; /* the sweep at the next start finds it */
-	rd->trash = more;
-	memcpy(rd->trash[rd->trash_count++], stage, STAGE_NAME_BYTES);
-}
-
-int apply_bind(struct round *rd, struct job *j)
-{
-	int r = capture_bind(rd->config->capture, &j->s.state, &j->s.disk);
-
-	if (!r)
-		j->bound = true;
+	expected.ctime_ns = 0; /* moves with every link */
+	if (holder == HOLDER_NONE) {
+		r = place_link(c->tree, from.dirfd, from.name, s->dirfd, s->name, &expected);
+		if (!r)
+			invalidate_entry(c->invalidate, &s->dir, s->name);
+	} else {
+		stage_name(stage);
+		r = place_link(c->tree, from.dirfd, from.name, c->tree->stage_fd, stage, &expected);
+		if (!r)
+			r = spot_put(rd, s, holder, other, stage, &placed);
+	}
+	spot_fini(&from);
 	return r;
 }
 
-void apply_lost_name(struct round *rd, struct job *other, const struct spot *s)
+static int add_link(struct round *rd, struct job *j, const struct dentry *d)
 {
-	apply_name_remove(&other->s.state, &s->parent, s->name);
-	apply_bind(rd, other);
-	if (!other->s.state.names_count)
-		inode_displaced(rd->config->inodes, &s->now);
+	struct job *other = NULL;
+	enum holder holder;
+	struct spot s;
+	int r = spot_open(rd, &d->parent, d->name, &s);
+
+	if (r)
+		return r;
+	r = spot_look(rd, j, &s, &holder, &other);
+	if (!r && holder != HOLDER_SELF)
+		r = link_at(rd, j, &s, holder, other);
+	spot_fini(&s);
+	if (!r)
+		r = apply_name_add(&j->s.state, &d->parent, d->name, d->l);
+	return r ? r : apply_bind(rd, j);
+}
+
+/* ---- a new node ---- */
+
+static int create_at(struct round *rd, struct job *j, struct spot *s)
+{
+	struct job *other = NULL;
+	struct stat_id placed;
+	enum holder holder;
+	int r = spot_look(rd, j, s, &holder, &other);
+
+	if (!r)
+		r = spot_put(rd, s, holder, other, j->stage, &placed);
+	if (r)
+		return r;
+	j->staged = false;
+	j->s.disk = placed;
+	return 0;
+}
+
+static int node_create(struct round *rd, struct job *j)
+{
+	const struct dentry *d = j->r.names;
+	struct spot s;
+	int r;
+
+	if (!j->r.names_count)
+		return -EBADMSG;
+	r = spot_open(rd, &d->parent, d->name, &s);
+	if (r)
+		return r;
+	r = create_at(rd, j, &s);
+	spot_fini(&s);
+	if (r)
+		return r;
+	j->s.state = (struct node_state){.node = j->r.node, .kind = j->r.kind, .content = j->r.content};
+	j->has_s = true;
+	r = apply_name_add(&j->s.state, &d->parent, d->name, d->l);
+	if (!r)
+		r = apply_bind(rd, j);
+	for (size_t i = 1; i < j->r.names_count && !r; i++)
+		r = add_link(rd, j, &j->r.names[i]);
+	return r;
+}
+
+/* ---- other content ---- */
+
+static int replace_first(struct round *rd, struct job *j, struct stat_id *ret_old)
+{
+	const struct applier_config *c = rd->config;
+	const struct dentry *d = &j->s.state.names[0];
+	struct stat_id expected, placed;
+	struct spot s;
+	int r = spot_open(rd, &d->parent, d->name, &s);
+
+	if (r)
+		return r;
+	r = apply_expected(rd, &j->s, &s, &expected);
+	if (!r)
+		r = stage_carry_over(c->tree, j->stage, s.dirfd, s.name);
+	if (!r)
+		r = place_put(c->tree, j->stage, s.dirfd, s.name, &expected, &placed);
+	if (!r) {
+		apply_trash(rd, j->stage);
+		j->staged = false;
+		*ret_old = expected;
+		inode_displaced(c->inodes, &expected);
+		invalidate_entry(c->invalidate, &s.dir, s.name);
+		invalidate_inode(c->invalidate, &expected, true);
+		j->s.disk = placed;
+	}
+	spot_fini(&s);
+	return r;
+}
+
+/* The other names of a group of hard links follow, or it would be split. */
+static int replace_link(struct round *rd, struct job *j, const struct dentry *d, const struct stat_id *old)
+{
+	const struct applier_config *c = rd->config;
+	struct stat_id expected = j->s.disk, displaced = *old, placed;
+	char stage[STAGE_NAME_BYTES];
+	struct spot from, s;
+	int r = spot_open(rd, &j->s.state.names[0].parent, j->s.state.names[0].name, &from);
+
+	if (r)
+		return r;
+	r = spot_open(rd, &d->parent, d->name, &s);
+	expected.ctime_ns = displaced.ctime_ns = 0;
+	stage_name(stage);
+	if (!r) {
+		r = place_link(c->tree, from.dirfd, from.name, c->tree->stage_fd, stage, &expected);
+		if (!r)
+			r = place_put(c->tree, stage, s.dirfd, s.name, &displaced, &placed);
+		apply_trash(rd, stage);
+		if (!r)
+			invalidate_entry(c->invalidate, &s.dir, s.name);
+		spot_fini(&s);
+	}
+	spot_fini(&from);
+	return r;
+}
+
+static int node_content(struct round *rd, struct job *j)
+{
+	struct stat_id old;
+	int r = j->s.state.names_count ? replace_first(rd, j, &old) : -EAGAIN;
+
+	for (size_t i = 1; i < j->s.state.names_count && !r; i++)
+		r = replace_link(rd, j, &j->s.state.names[i], &old);
+	j->s.state.content = j->r.content;
+	return r ? r : apply_bind(rd, j);
+}
+
+/* ---- other names ---- */
+
+static int swap_with_dying(
+	struct round *rd, struct job *j, struct spot *from, struct spot *to, struct job *other)
+{
+	const struct applier_config *c = rd->config;
+	struct stat_id mine = from->now, theirs;
+	char trash[STAGE_NAME_BYTES];
+	int r = apply_expected(rd, &other->s, to, &theirs);
+
+	if (!r)
+		r = place_exchange(c->tree, from->dirfd, from->name, &mine, to->dirfd, to->name, &theirs);
+	if (r)
+		return r;
+	apply_trash_name(trash);
+	theirs.ctime_ns = 0;
+	if (theirs.mode && tree_kind(theirs.mode) == KIND_DIR)
+		r = place_rmdir(c->tree, from->dirfd, from->name, &theirs);
+	else
+		r = place_take(c->tree, from->dirfd, from->name, &theirs, trash);
+	if (!r)
+		apply_trash(rd, trash);
+	apply_lost_name(rd, other, to);
+	(void)j;
+	return r;
+}
+
+static int swap_with_living(struct round *rd, struct spot *from, struct spot *to, struct job *other)
+{
+	const struct applier_config *c = rd->config;
+	int r = place_exchange(c->tree, from->dirfd, from->name, &from->now, to->dirfd, to->name, &to->now);
+
+	if (r)
+		return r;
+	apply_name_remove(&other->s.state, &to->parent, to->name);
+	r = apply_name_add(&other->s.state, &from->parent, from->name, 0);
+	inode_moved(c->inodes, &to->now, &from->dir, from->name);
+	return r ? r : apply_bind(rd, other);
+}
+
+static int move_between(struct round *rd, struct job *j, struct spot *from, struct spot *to)
+{
+	const struct applier_config *c = rd->config;
+	struct job *other = NULL;
+	struct stat_id placed;
+	enum holder holder;
+	int r;
+
+	if (!stat_id_same_object(&from->now, &j->s.disk))
+		return -ESTALE;
+	r = spot_look(rd, j, to, &holder, &other);
+	if (r || holder == HOLDER_SELF)
+		return r;
+	if (holder == HOLDER_DYING)
+		r = swap_with_dying(rd, j, from, to, other);
+	else if (holder == HOLDER_SWAP)
+		r = swap_with_living(rd, from, to, other);
+	else
+		r = place_move(c->tree, from->dirfd, from->name, to->dirfd, to->name, &from->now, &placed);
+	if (r)
+		return r;
+	inode_moved(c->inodes, &from->now, &to->dir, to->name);
+	invalidate_entry(c->invalidate, &from->dir, from->name);
+	invalidate_entry(c->invalidate, &to->dir, to->name);
+	return 0;
+}
+
+static int move_name(
+	struct round *rd, struct job *j, const struct dentry *from_name, const struct dentry *to_name)
+{
+	cleanup_free char *old_name = strdup(from_name->name);
+	struct id old_parent = from_name->parent;
+	struct stat_id now;
+	struct spot from, to;
+	int r = old_name ? spot_open(rd, &old_parent, old_name, &from) : -ENOMEM;
+
+	if (r)
+		return r;
+	r = spot_open(rd, &to_name->parent, to_name->name, &to);
+	if (!r) {
+		r = move_between(rd, j, &from, &to);
+		if (!r && tree_stat(to.dirfd, to.name, &now) == 0 && stat_id_same_object(&now, &j->s.disk) &&
+			now.mtime_ns == j->s.disk.mtime_ns && now.size == j->s.disk.size)
+			j->s.disk = now; /* the inode change time moved with the rename */
+		spot_fini(&to);
+	}
+	spot_fini(&from);
+	if (r)
+		return r;
+	apply_name_remove(&j->s.state, &old_parent, old_name);
+	r = apply_name_add(&j->s.state, &to_name->parent, to_name->name, to_name->l);
+	return r ? r : apply_bind(rd, j);
+}
+
+static int drop_name(struct round *rd, struct job *j, const struct dentry *d)
+{
+	char trash[STAGE_NAME_BYTES];
+	struct stat_id expected;
+	struct spot s;
+	int r = spot_open(rd, &d->parent, d->name, &s);
+
+	if (r)
+		return r;
+	if (s.now.ino) {
+		r = apply_expected(rd, &j->s, &s, &expected);
+		apply_trash_name(trash);
+		if (!r)
+			r = place_take(rd->config->tree, s.dirfd, s.name, &expected, trash);
+		if (!r) {
+			apply_trash(rd, trash);
+			invalidate_delete(rd->config->invalidate, &s.dir, &s.now, s.name);
+		}
+	}
+	if (!r)
+		apply_lost_name(rd, j, &s);
+	spot_fini(&s);
+	return r;
+}
+
+/* Names that the node has here and R does not give it, in its present order. */
+static const struct dentry *surplus(const struct job *j)
+{
+	for (size_t i = 0; i < j->s.state.names_count; i++) {
+		const struct dentry *d = &j->s.state.names[i];
+		bool wanted = false;
+
+		for (size_t k = 0; k < j->r.names_count && !wanted; k++)
+			wanted = id_equal(&j->r.names[k].parent, &d->parent) &&
+				strcmp(j->r.names[k].name, d->name) == 0;
+		if (!wanted)
+			return d;
+	}
+	return NULL;
+}
+
+static int node_names(struct round *rd, struct job *j)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < j->plan.add_count && !r; i++) {
+		const struct dentry *to = &j->r.names[j->plan.add[i]], *from = surplus(j);
+
+		r = from ? move_name(rd, j, from, to) : add_link(rd, j, to);
+	}
+	for (const struct dentry *d = surplus(j); d && !r; d = surplus(j))
+		r = drop_name(rd, j, d);
+	return r;
+}
+
+/* ---- other attributes ---- */
+
+static int node_attr(struct round *rd, struct job *j)
+{
+	const struct blob none = {0};
+	const struct dentry *d = j->s.state.names;
+	struct stat_id now;
+	struct spot s;
+	int r;
+
+	if (!j->s.state.names_count)
+		return -EAGAIN;
+	r = spot_open(rd, &d->parent, d->name, &s);
+	if (r)
+		return r;
+	r = place_attr(rd->config->tree, s.dirfd, s.name, &j->s.disk, j->r.mode, j->r.mtime_ns,
+		j->r.xattr.len ? &j->r.xattr : &none, &now);
+	if (!r) {
+		invalidate_inode(rd->config->invalidate, &now, false);
+		j->s.disk = now;
+	}
+	spot_fini(&s);
+	return r;
 }
 
 /* ---- one job ---- */
 
-static int place_remove(struct round *rd, struct job *j)
+static int node_remove(struct round *rd, struct job *j)
 {
 	while (j->s.state.names_count) {
 		struct dentry *d = &j->s.state.names[0];
@@ -244,21 +445,21 @@ static int run_steps(struct round *rd, struct job *j)
 	int r = 0;
 
 	if (steps & PLAN_REMOVE)
-		return place_remove(rd, j);
+		return node_remove(rd, j);
 	if (steps & PLAN_CREATE)
-		return apply_create(rd, j);
+		return node_create(rd, j);
 	if (j->has_s && steps && apply_is_busy(rd, &j->r.node, &j->s.disk))
 		return -EAGAIN;
 	if (steps & PLAN_CONTENT)
-		r = apply_content(rd, j);
+		r = node_content(rd, j);
 	if (!r && steps & PLAN_NAMES)
-		r = apply_names(rd, j);
+		r = node_names(rd, j);
 	if (!r && steps & PLAN_ATTR && !(steps & PLAN_CONTENT) && j->r.kind != KIND_DIR)
-		r = apply_attr(rd, j);
+		r = node_attr(rd, j);
 	return r;
 }
 
-void apply_place_job(struct round *rd, struct job *j)
+static void place_job(struct round *rd, struct job *j)
 {
 	int r;
 
@@ -284,7 +485,7 @@ static void place_dir_attr(struct round *rd)
 		struct job *j = &rd->jobs[i];
 
 		if (j->state == JOB_DONE && j->r.kind == KIND_DIR &&
-			j->plan.steps & (PLAN_CREATE | PLAN_ATTR) && apply_attr(rd, j))
+			j->plan.steps & (PLAN_CREATE | PLAN_ATTR) && node_attr(rd, j))
 			rd->retry = true;
 	}
 }
@@ -299,7 +500,7 @@ void apply_place_round(struct round *rd)
 		if (j->r.tomb != (i >= rd->count) || j->state != JOB_TODO)
 			continue;
 		rwlock_write(rd->config->tree_lock);
-		apply_place_job(rd, j);
+		place_job(rd, j);
 		rwlock_unlock(rd->config->tree_lock);
 	}
 	rwlock_write(rd->config->tree_lock);

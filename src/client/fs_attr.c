@@ -16,9 +16,8 @@
 
 #define OWN_PREFIX "user.syncfs."
 #define USER_PREFIX "user."
-#define ACCESS_ACL                                                                                           \
-	"system.posix_acl_access" /* stays local, but its base entries are the mode: cp -a sets it that way  \
-				   */
+/* Stays local, but its base entries are the mode: cp -a sets it that way. */
+#define ACCESS_ACL "system.posix_acl_access"
 
 static bool has_prefix(const char *name, const char *prefix)
 {

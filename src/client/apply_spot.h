@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Placing one node: shared by apply_place.c (spots, removal, order) and apply_node.c (creation, content,
- * names, attributes). */
-#ifndef SYNCFS_CLIENT_APPLY_PLACE_H
-#define SYNCFS_CLIENT_APPLY_PLACE_H
+/* Spots of the disk and what a round knows of the objects at them. Under the tree lock, which the caller
+ * holds for writing (spot_find(): at least for reading). */
+#ifndef SYNCFS_CLIENT_APPLY_SPOT_H
+#define SYNCFS_CLIENT_APPLY_SPOT_H
 
 #include "apply.h"
 
@@ -21,12 +21,14 @@ enum holder {
 	HOLDER_SWAP, /* a node that is being placed further up: both want each other's place */
 };
 
-/* Places the parent first when this round has it. -ENOENT: the directory is not there (yet). */
-int spot_open(struct round *rd, const struct id *parent, const char *name, struct spot *ret_spot);
+/* As the disk is now. -ENOENT: the directory is not there (yet). */
+int spot_find(struct round *rd, const struct id *parent, const char *name, struct spot *ret_spot);
 void spot_fini(struct spot *s);
-/* Who holds the spot; somebody who is to live elsewhere is placed there first. -EAGAIN: not now. */
-int spot_look(
-	struct round *rd, struct job *j, struct spot *s, enum holder *ret_holder, struct job **ret_other);
+int spot_restat(struct spot *s);
+/* Puts a staged object at the spot, over a dying one if need be. The displaced one is in staging under the
+ * same name. */
+int spot_put(struct round *rd, struct spot *s, enum holder holder, struct job *other, const char *stage,
+	struct stat_id *ret_placed);
 
 struct job *apply_job_of(const struct round *rd, const struct id *node);
 int apply_name_add(struct node_state *n, const struct id *parent, const char *name, uint64_t l);
@@ -42,12 +44,5 @@ void apply_trash(struct round *rd, const char *stage);
 int apply_bind(struct round *rd, struct job *j);
 /* The object that was at the spot is not there any more. */
 void apply_lost_name(struct round *rd, struct job *other, const struct spot *s);
-
-void apply_place_job(struct round *rd, struct job *j);
-
-int apply_create(struct round *rd, struct job *j);
-int apply_content(struct round *rd, struct job *j);
-int apply_names(struct round *rd, struct job *j);
-int apply_attr(struct round *rd, struct job *j);
 
 #endif

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Spots of the disk and the objects at them, for apply_place.c, under the tree lock: found, compared with
+ * what was agreed, filled, emptied into staging. Decides nothing about order: a parent that is to be placed
+ * first is not its business.
+ */
+#include "apply_spot.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include <syncfs/io.h>
+
+#include "capture.h"
+#include "inode.h"
+#include "invalidate.h"
+
+struct job *apply_job_of(const struct round *rd, const struct id *node)
+{
+	return map_get(rd->by_node, node->b, ID_BYTES);
+}
+
+/* ---- names of a state ---- */
+
+int apply_name_add(struct node_state *n, const struct id *parent, const char *name, uint64_t l)
+{
+	struct dentry *more = realloc(n->names, (n->names_count + 1) * sizeof(*more));
+	char *copy = strdup(name);
+
+	if (more)
+		n->names = more;
+	if (!more || !copy) {
+		free(copy);
+		return -ENOMEM;
+	}
+	more[n->names_count++] = (struct dentry){.parent = *parent, .name = copy, .l = l};
+	return 0;
+}
+
+void apply_name_remove(struct node_state *n, const struct id *parent, const char *name)
+{
+	for (size_t i = 0; i < n->names_count; i++) {
+		if (!id_equal(&n->names[i].parent, parent) || strcmp(n->names[i].name, name) != 0)
+			continue;
+		free(n->names[i].name);
+		n->names[i] = n->names[--n->names_count];
+		return;
+	}
+}
+
+/* ---- spots ---- */
+
+void spot_fini(struct spot *s)
+{
+	if (s->dirfd >= 0)
+		close(s->dirfd);
+	s->dirfd = -1;
+}
+
+int spot_find(struct round *rd, const struct id *parent, const char *name, struct spot *ret_spot)
+{
+	cleanup_buf struct buf path = BUF_INIT;
+	struct spot s = {.parent = *parent, .name = name};
+	int r;
+
+	r = capture_dir_path(rd->config->capture, parent, &path);
+	if (r)
+		return r;
+	s.dirfd = tree_open_dir(rd->config->tree, buf_cstr(&path) ? buf_cstr(&path) : "");
+	if (s.dirfd < 0)
+		return s.dirfd;
+	r = tree_stat(s.dirfd, "", &s.dir);
+	if (!r) {
+		r = tree_stat(s.dirfd, name, &s.now);
+		if (r == -ENOENT) {
+			s.now = (struct stat_id){0};
+			r = 0;
+		}
+	}
+	if (r)
+		spot_fini(&s);
+	else
+		*ret_spot = s;
+	return r;
+}
+
+int spot_restat(struct spot *s)
+{
+	int r = tree_stat(s->dirfd, s->name, &s->now);
+
+	if (r != -ENOENT)
+		return r;
+	s->now = (struct stat_id){0};
+	return 0;
+}
+
+/* ---- objects ---- */
+
+bool apply_is_busy(struct round *rd, const struct id *node, const struct stat_id *object)
+{
+	return capture_is_busy(rd->config->capture, node) || inode_writers(rd->config->inodes, object) > 0;
+}
+
+/*
+ * What stat must say of a node's object for it to be what was agreed. Only the inode change time differs
+ * after a rename or a link: then the content decides.
+ */
+int apply_expected(
+	struct round *rd, const struct base_row *row, const struct spot *s, struct stat_id *ret_expected)
+{
+	cleanup_fd int fd = -1;
+	struct content now;
+	int r;
+
+	if (!stat_id_same_object(&row->disk, &s->now))
+		return -ESTALE;
+	*ret_expected = s->now;
+	if (row->state.kind != KIND_FILE || stat_id_unchanged(&row->disk, &s->now))
+		return 0;
+	fd = tree_open_at(rd->config->tree, s->dirfd, s->name, 0);
+	if (fd < 0)
+		return fd;
+	r = tree_hash_file(fd, &now, NULL, ret_expected);
+	if (r)
+		return r;
+	return now.size == row->state.content.size && hash_equal(&now.hash, &row->state.content.hash)
+		? 0
+		: -ESTALE;
+}
+
+void apply_trash_name(char *name)
+{
+	stage_name(name);
+	name[0] = TRASH_MARK;
+}
+
+void apply_trash(struct round *rd, const char *stage)
+{
+	void *more = realloc(rd->trash, (rd->trash_count + 1) * sizeof(*rd->trash));
+
+	if (!more)
+		return; /* the sweep at the next start finds it */
+	rd->trash = more;
+	memcpy(rd->trash[rd->trash_count++], stage, STAGE_NAME_BYTES);
+}
+
+int apply_bind(struct round *rd, struct job *j)
+{
+	int r = capture_bind(rd->config->capture, &j->s.state, &j->s.disk);
+
+	if (!r)
+		j->bound = true;
+	return r;
+}
+
+void apply_lost_name(struct round *rd, struct job *other, const struct spot *s)
+{
+	apply_name_remove(&other->s.state, &s->parent, s->name);
+	apply_bind(rd, other);
+	if (!other->s.state.names_count)
+		inode_displaced(rd->config->inodes, &s->now);
+}
+
+int spot_put(struct round *rd, struct spot *s, enum holder holder, struct job *other, const char *stage,
+	struct stat_id *ret_placed)
+{
+	const struct applier_config *c = rd->config;
+	struct stat_id expected;
+	int r;
+
+	if (holder == HOLDER_NONE) {
+		r = stage_set_owner(c->tree, stage, s->dirfd, c->uid, c->gid);
+		if (!r)
+			r = place_put(c->tree, stage, s->dirfd, s->name, NULL, ret_placed);
+	} else if (holder == HOLDER_DYING) {
+		r = apply_expected(rd, &other->s, s, &expected);
+		if (!r)
+			r = stage_carry_over(c->tree, stage, s->dirfd, s->name);
+		if (!r)
+			r = place_put(c->tree, stage, s->dirfd, s->name, &expected, ret_placed);
+		if (!r) {
+			apply_trash(rd, stage);
+			apply_lost_name(rd, other, s);
+		}
+	} else {
+		r = -EAGAIN;
+	}
+	if (!r)
+		invalidate_entry(c->invalidate, &s->dir, s->name);
+	return r;
+}
