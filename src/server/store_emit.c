@@ -162,6 +162,7 @@ static int emit_content(struct txn *x, const struct node_state *n)
 		if (i == 0) {
 			r = stage_of_op(x, step, n);
 			first = step->staged;
+			first.ctime_ns = 0; /* moves with every further name */
 			memcpy(stage, step->stage, sizeof(stage));
 			step->set_attr = step->set_attr || step->own_stage;
 			if (r == 0)
