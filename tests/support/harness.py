@@ -5,6 +5,7 @@ A test gets a World (fixture `world` of conftest.py): a temporary directory, any
 Nothing here sleeps for a fixed time to "let things settle"; every wait polls a condition and has a deadline.
 """
 import base64
+import errno
 import hashlib
 import http.client
 import json
@@ -340,10 +341,17 @@ class Mount(Daemon):
         def usable():
             if not self.is_running():
                 raise AssertionError(f"syncfs ended: {self.log().decode(errors='replace')}")
-            return is_mounted(self.path)
+            if not is_mounted(self.path):
+                return False
+            try:
+                os.stat(self.path)
+            except OSError as e:
+                if e.errno != errno.ENOTCONN:  # the dead mount of one that was killed; the new one frees it first
+                    raise
+                return False
+            return True
 
         wait_until(usable, 20, f"{self.name} is mounted")
-        os.stat(self.path)
         return self
 
     def unmount(self, how="fusermount3"):
