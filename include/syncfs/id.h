@@ -25,6 +25,13 @@ extern const struct id ID_ROOT;
 /* A new random id. Aborts the process when the kernel gives no randomness. Any thread. */
 struct id id_new(void);
 
+/*
+ * An id for a new node: 96 random bits that all nodes of this process share, and a counter. As unique as a
+ * random one; neighbours in time are neighbours in every index, so a batch of new files touches a few pages
+ * of a database instead of one a file. Any thread.
+ */
+struct id id_new_node(void);
+
 /* Writes 32 digits and a NUL to hex[ID_HEX_BYTES]; returns hex. */
 char *id_to_hex(const struct id *id, char *hex);
 

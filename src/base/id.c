@@ -7,6 +7,7 @@
 #include <syncfs/id.h>
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/random.h>
 
@@ -34,6 +35,27 @@ struct id id_new(void)
 	do {
 		random_bytes(id.b, sizeof(id.b));
 	} while (id_is_none(&id) || id_equal(&id, &ID_ROOT));
+	return id;
+}
+
+#define PREFIX_BYTES 12
+
+struct id id_new_node(void)
+{
+	static pthread_mutex_t lock =
+		PTHREAD_MUTEX_INITIALIZER; /* below every ranked lock: guards the next two */
+	static struct id prefix;
+	static uint32_t count;
+	struct id id;
+
+	pthread_mutex_lock(&lock);
+	if (!count)
+		prefix = id_new();
+	count++; /* after 2^32 nodes a new prefix */
+	id = prefix;
+	for (size_t i = PREFIX_BYTES; i < ID_BYTES; i++)
+		id.b[i] = (uint8_t)(count >> (8 * (ID_BYTES - 1 - i)));
+	pthread_mutex_unlock(&lock);
 	return id;
 }
 

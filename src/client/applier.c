@@ -38,6 +38,7 @@ struct applier {
 	struct held_page *pages, **pages_end;
 	size_t pages_count;
 	bool wake, stopping, busy;
+	uint64_t taken_seq; /* of the newest page taken */
 	bool waiting; /* the last pass left something in R */
 
 	struct backoff backoff; /* the thread's own */
@@ -288,6 +289,7 @@ static int run_round(struct round *rd)
 /* ---- passes ---- */
 
 struct pass {
+	uint64_t upto; /* what is newer has a page of its own coming */
 	bool progress, retry, want_scan, waiting;
 };
 
@@ -302,6 +304,11 @@ static int one_round(struct applier *a, uint64_t *after, struct held_page *pages
 	if (r)
 		return r;
 	*ret_more = count == ROUND_JOBS;
+	while (count && nodes[count - 1].seq > pass->upto) {
+		node_state_fini(&nodes[--count]);
+		*ret_more = false;
+		pass->waiting = true;
+	}
 	if (count) {
 		*after = nodes[count - 1].seq;
 		r = round_init(&rd, &a->config, nodes, count, pages, index);
@@ -336,14 +343,14 @@ static int one_pass(struct applier *a, struct held_page *pages, struct pass *pas
 }
 
 /* Passes until one brings nothing further: what waited for another node has had its turn. */
-static int apply_all(struct applier *a, struct held_page *pages, bool *ret_retry)
+static int apply_all(struct applier *a, struct held_page *pages, uint64_t upto, bool *ret_retry)
 {
 	bool progress = true, first = true;
 	int r = 0;
 
 	*ret_retry = false;
 	while (progress && !r) {
-		struct pass pass = {0};
+		struct pass pass = {.upto = upto};
 
 		r = one_pass(a, pages, &pass);
 		progress = pass.progress && pass.retry;
@@ -363,7 +370,7 @@ static int apply_all(struct applier *a, struct held_page *pages, bool *ret_retry
 
 /* ---- the thread ---- */
 
-static bool wait_for_work(struct applier *a, bool retry, struct held_page **ret_pages)
+static bool wait_for_work(struct applier *a, bool retry, struct held_page **ret_pages, uint64_t *ret_upto)
 {
 	uint64_t deadline = clock_mono_ms() + backoff_next_ms(&a->backoff);
 	bool go;
@@ -382,6 +389,7 @@ static bool wait_for_work(struct applier *a, bool retry, struct held_page **ret_
 	go = !a->stopping;
 	a->wake = false;
 	a->busy = true;
+	*ret_upto = a->taken_seq;
 	*ret_pages = a->pages;
 	a->pages = NULL;
 	a->pages_end = &a->pages;
@@ -395,10 +403,11 @@ static void *run(void *arg)
 {
 	struct applier *a = arg;
 	struct held_page *pages;
+	uint64_t upto;
 	bool retry = true;
 
-	while (wait_for_work(a, retry, &pages)) {
-		int r = link_wait_resumed(a->config.link) ? apply_all(a, pages, &retry) : 0;
+	while (wait_for_work(a, retry, &pages, &upto)) {
+		int r = link_wait_resumed(a->config.link) ? apply_all(a, pages, upto, &retry) : 0;
 
 		if (r == -ENOSPC || r == -EDQUOT)
 			link_note_error(a->config.link, "no space: changes of others wait");
@@ -412,24 +421,34 @@ static void *run(void *arg)
 	return NULL;
 }
 
-void applier_take_page(struct applier *a, struct page *page, struct buf *body)
+/* Without memory for the page its contents are fetched later. */
+static void hold_page_locked(struct applier *a, struct page *page, struct buf *body)
 {
 	struct held_page *h = calloc(1, sizeof(*h));
 
+	if (!h)
+		return;
+	h->page = *page;
+	h->body = *body;
+	*page = (struct page){0};
+	*body = BUF_INIT;
+	*a->pages_end = h;
+	a->pages_end = &h->next;
+	a->pages_count++;
+}
+
+void applier_take_page(struct applier *a, struct page *page, struct buf *body, bool has_news)
+{
 	mutex_lock(&a->lock);
-	while (!a->stopping && a->pages_count >= PAGES_MAX)
+	while (has_news && !a->stopping && a->pages_count >= PAGES_MAX)
 		cond_wait(&a->changed, &a->lock);
-	if (h) {
-		h->page = *page;
-		h->body = *body;
-		*page = (struct page){0};
-		*body = BUF_INIT;
-		*a->pages_end = h;
-		a->pages_end = &h->next;
-		a->pages_count++;
+	a->taken_seq = page->cursor.seq;
+	if (has_news)
+		hold_page_locked(a, page, body);
+	if (has_news || a->waiting) {
+		a->wake = true;
+		cond_broadcast(&a->changed);
 	}
-	a->wake = true; /* without memory for the page its contents are fetched */
-	cond_broadcast(&a->changed);
 	mutex_unlock(&a->lock);
 }
 
@@ -461,11 +480,14 @@ bool applier_is_quiet(struct applier *a)
 int applier_start(const struct applier_config *config, struct applier **ret_applier)
 {
 	struct applier *a = calloc(1, sizeof(*a));
+	struct cursor cursor;
 	int r;
 
 	if (!a)
 		return -ENOMEM;
 	a->config = *config;
+	if (syncstate_peek_cursor(config->state, &cursor) == 0)
+		a->taken_seq = cursor.seq;
 	a->pages_end = &a->pages;
 	a->backoff = (struct backoff){.min_ms = 200, .max_ms = 60000};
 	mutex_init(&a->lock, RANK_QUEUE, "applier");

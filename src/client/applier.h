@@ -33,9 +33,12 @@ struct applier_config {
 
 int applier_start(const struct applier_config *config, struct applier **ret_applier);
 void applier_stop(struct applier *a);
-/* Takes a page whose changes are in R already, for the contents in it; body holds its bytes and is taken too.
- * Waits while too much is queued. */
-void applier_take_page(struct applier *a, struct page *page, struct buf *body);
+/*
+ * Takes a page whose changes are in R already, for the contents in it; body holds its bytes and is taken too.
+ * Waits while too much is queued. has_news false: nothing of it went into R. What is newer than the pages
+ * taken is left alone: its contents are on the way.
+ */
+void applier_take_page(struct applier *a, struct page *page, struct buf *body, bool has_news);
 /* Look at R again. Any thread. */
 void applier_wake(struct applier *a);
 /* The same, if anything in R was left waiting; cheap otherwise. */

@@ -159,7 +159,7 @@ static int begin_locked(struct capture *c, struct intent *i)
 	if (r < 0)
 		return r;
 	if (i->type == OP_CREATE)
-		i->node = id_new();
+		i->node = id_new_node();
 	if (i->type == OP_SETATTR &&
 		(id_equal(&i->node, &ID_ROOT) || pending_unsent(c->pending, &i->node, ABSORBS_ATTR))) {
 		i->recorded = !id_equal(&i->node, &ID_ROOT); /* lsn 0: decided at the end */
@@ -409,6 +409,13 @@ int capture_wait(struct capture *c, uint64_t mark, uint64_t deadline_ms)
 			return -ETIMEDOUT;
 	}
 	return 0;
+}
+
+void capture_await_settled(struct capture *c, uint64_t deadline_ms)
+{
+	MUTEX_GUARD(&c->lock);
+	if (!c->stopping)
+		(void)cond_wait_until(&c->settled, &c->lock, deadline_ms);
 }
 
 /* ---- questions ---- */

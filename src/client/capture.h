@@ -87,6 +87,9 @@ uint64_t capture_mark(struct capture *c);
 /* Waits until all up to the mark is at the server. -ETIMEDOUT, -ECANCELED. */
 int capture_wait(struct capture *c, uint64_t mark, uint64_t deadline_ms);
 
+/* Returns when something has left the queue, at deadline_ms at the latest. */
+void capture_await_settled(struct capture *c, uint64_t deadline_ms);
+
 /* ---- for the applier and the scan (capture_bind.c) ---- */
 
 /* The node of an object. -ENOENT: nobody knows it. */

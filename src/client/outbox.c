@@ -171,9 +171,30 @@ static char *copy(const char *s, int *error)
 	return r;
 }
 
-static int fill_place(struct capture *c, const struct entry *e, struct item *i)
+/* The directory of the last item: neighbours in the queue are mostly neighbours on disk. */
+struct last_dir {
+	struct id dir;
+	struct buf path;
+};
+
+static int dir_path(struct capture *c, const struct id *dir, struct last_dir *last, char **ret_path)
 {
-	cleanup_buf struct buf path = BUF_INIT;
+	int r = 0;
+
+	if (!id_equal(dir, &last->dir)) {
+		buf_reset(&last->path);
+		last->dir = ID_NONE;
+		r = pending_dir_path(c->pending, dir, &last->path);
+		if (r)
+			return r;
+		last->dir = *dir;
+	}
+	*ret_path = copy(buf_cstr(&last->path) ? buf_cstr(&last->path) : "", &r);
+	return r;
+}
+
+static int fill_place(struct capture *c, const struct entry *e, struct item *i, struct last_dir *last)
+{
 	struct local *l = pending_find(c->pending, &e->node);
 	struct id parent;
 	int r;
@@ -186,18 +207,16 @@ static int fill_place(struct capture *c, const struct entry *e, struct item *i)
 		return 0;
 	r = pending_locate(c->pending, &e->node, &parent, &i->name);
 	if (!r)
-		r = pending_dir_path(c->pending, &parent, &path);
+		r = dir_path(c, &parent, last, &i->dir_path);
 	if (r == -ENOENT) {
 		free(i->name);
 		i->name = NULL;
 		return 0;
 	}
-	if (!r)
-		i->dir_path = copy(buf_cstr(&path) ? buf_cstr(&path) : "", &r);
 	return r;
 }
 
-static int fill_item(struct capture *c, struct entry *e, struct item *i)
+static int fill_item(struct capture *c, struct entry *e, struct item *i, struct last_dir *last)
 {
 	int r = 0;
 
@@ -214,7 +233,7 @@ static int fill_item(struct capture *c, struct entry *e, struct item *i)
 		.target = copy(e->target, &r),
 	};
 	if (!r)
-		r = fill_place(c, e, i);
+		r = fill_place(c, e, i, last);
 	if (r)
 		item_fini(i);
 	else
@@ -234,6 +253,7 @@ static int collect_locked(struct capture *c, size_t max, struct map *blocked, st
 {
 	uint64_t now = clock_mono_ms();
 	struct entry *e = pending_first(c->pending), *next;
+	struct last_dir last = {.path = BUF_INIT};
 	int r = 0;
 
 	for (size_t looked = 0; e && looked < LOOK_AHEAD_MAX && o->count < max && !r; e = next, looked++) {
@@ -250,10 +270,11 @@ static int collect_locked(struct capture *c, size_t max, struct map *blocked, st
 			r = block(blocked, e);
 			continue;
 		}
-		r = fill_item(c, e, &o->items[o->count]);
+		r = fill_item(c, e, &o->items[o->count], &last);
 		if (!r)
 			o->count++;
 	}
+	buf_fini(&last.path);
 	return r;
 }
 

@@ -189,8 +189,8 @@ static void unbind_object(struct pending *p, const struct local *l)
 		map_remove(p->by_object, &key, sizeof(key));
 }
 
-struct local *pending_local(
-	struct pending *p, const struct id *node, enum kind kind, const struct stat_id *object)
+static struct local *get_local(
+	struct pending *p, const struct id *node, enum kind kind, const struct stat_id *object, bool is_new)
 {
 	struct local *l = pending_find(p, node);
 
@@ -209,12 +209,19 @@ struct local *pending_local(
 	l->kind = kind;
 	if (object)
 		l->object = *object;
-	if (load_names(p, l) || bind_object(p, l, &l->object) || map_put(p->by_node, node->b, ID_BYTES, l)) {
+	if ((!is_new && load_names(p, l)) || bind_object(p, l, &l->object) ||
+		map_put(p->by_node, node->b, ID_BYTES, l)) {
 		unbind_object(p, l);
 		local_free(l);
 		return NULL;
 	}
 	return l;
+}
+
+struct local *pending_local(
+	struct pending *p, const struct id *node, enum kind kind, const struct stat_id *object)
+{
+	return get_local(p, node, kind, object, false);
 }
 
 void pending_settle(struct pending *p, struct local *l)
@@ -280,7 +287,7 @@ static int apply_names(struct pending *p, struct local *l, const struct entry *e
 
 int pending_enqueue(struct pending *p, struct entry *e, const struct stat_id *object)
 {
-	struct local *l = pending_local(p, &e->node, e->kind, object);
+	struct local *l = get_local(p, &e->node, e->kind, object, e->type == OP_CREATE);
 	int r = l ? apply_names(p, l, e) : -ENOMEM;
 
 	if (r) {

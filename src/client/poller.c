@@ -11,20 +11,27 @@
 #include <stdlib.h>
 
 #include <syncfs/backoff.h>
+#include <syncfs/clock.h>
 #include <syncfs/log.h>
 #include <syncfs/plan.h>
 
 #include "applier.h"
+#include "capture.h"
 #include "link.h"
 #include "remote.h"
 #include "supply.h"
 #include "syncstate.h"
+
+#define CURSOR_LAG_MS 1000
+#define OWN_WAIT_MS 200
+#define OWN_SLICE_MS 5
 
 struct poller {
 	struct poller_config config;
 	pthread_t thread;
 	struct cursor cursor; /* the thread's own */
 	bool has_cursor;
+	uint64_t stored_ms; /* when the cursor was last stored; 0: not yet in this run */
 	struct backoff backoff;
 	_Atomic uint64_t seq; /* relaxed: for questions */
 };
@@ -70,8 +77,13 @@ static int is_told(struct poller *p, const struct node_state *n)
 	return r;
 }
 
+/*
+ * R and the cursor in one transaction. A page without news moves only the cursor, which may lag behind by a
+ * second: what comes again is known (sync-model 2.4), and our own changes coming back cost no write.
+ */
 static int store_page(struct poller *p, const struct page *page, size_t *ret_news)
 {
+	uint64_t now = clock_mono_ms();
 	int r = syncstate_begin(p->config.state, false);
 
 	if (r)
@@ -83,13 +95,44 @@ static int store_page(struct poller *p, const struct page *page, size_t *ret_new
 			++*ret_news;
 		}
 	}
+	if (r >= 0 && !*ret_news && p->stored_ms && now - p->stored_ms < CURSOR_LAG_MS) {
+		syncstate_rollback(p->config.state);
+		return 0;
+	}
 	if (r >= 0)
 		r = syncstate_cursor_put(p->config.state, &page->cursor);
 	if (r < 0) {
 		syncstate_rollback(p->config.state);
 		return r;
 	}
+	p->stored_ms = now;
 	return syncstate_commit(p->config.state);
+}
+
+/* At the end: what the last pages moved. */
+static void store_cursor(struct poller *p)
+{
+	if (!p->has_cursor || syncstate_begin(p->config.state, false))
+		return;
+	if (syncstate_cursor_put(p->config.state, &p->cursor))
+		syncstate_rollback(p->config.state);
+	else
+		(void)syncstate_commit(p->config.state); /* an older cursor asks for known entries again */
+}
+
+/* Our own changes come back while their answer is being worked on: a moment later they are known. */
+static void let_uploader_settle(struct poller *p, const struct page *page)
+{
+	uint64_t deadline = clock_mono_ms() + OWN_WAIT_MS, newest = 0;
+
+	for (size_t i = 0; i < page->changes_count; i++) {
+		const struct node_state *n = &page->changes[i];
+
+		if (id_equal(&n->by_client, &p->config.client) && n->by_opno > newest)
+			newest = n->by_opno;
+	}
+	while (newest > p->config.acked_opno(p->config.arg) && clock_mono_ms() < deadline)
+		capture_await_settled(p->config.capture, clock_mono_ms() + OWN_SLICE_MS);
 }
 
 static int one_poll(struct poller *p, unsigned wait_s, bool *ret_more)
@@ -103,8 +146,10 @@ static int one_poll(struct poller *p, unsigned wait_s, bool *ret_more)
 	if (!r && p->has_cursor &&
 		(!id_equal(&page.cursor.epoch, &p->cursor.epoch) || page.cursor.seq < p->cursor.seq))
 		r = -EPROTO;
-	if (!r)
+	if (!r) {
+		let_uploader_settle(p, &page);
 		r = store_page(p, &page, &news);
+	}
 	if (!r) {
 		p->cursor = page.cursor;
 		p->has_cursor = true;
@@ -112,8 +157,7 @@ static int one_poll(struct poller *p, unsigned wait_s, bool *ret_more)
 		atomic_store_explicit(&p->seq, p->cursor.seq, memory_order_relaxed);
 		if (page.want_count)
 			supply_offer(p->config.supply, page.want, page.want_count);
-		if (news)
-			applier_take_page(p->config.applier, &page, &body);
+		applier_take_page(p->config.applier, &page, &body, news > 0);
 	}
 	page_fini(&page);
 	buf_fini(&body);
@@ -170,6 +214,7 @@ static void *run(void *arg)
 		if (!link_wait_retry(p->config.link, backoff_next_ms(&p->backoff)))
 			break;
 	}
+	store_cursor(p);
 	return NULL;
 }
 

@@ -18,6 +18,9 @@ struct poller_config {
 	struct syncstate *state;
 	struct applier *applier;
 	struct link *link;
+	struct capture *capture;
+	/* Highest opno whose result is in the agreed state (UINT64_MAX: nobody sends). */
+	uint64_t (*acked_opno)(void *arg);
 	struct supply *supply; /* hears which contents the server wants */
 	struct id client;
 	unsigned wait_s; /* of a long poll */

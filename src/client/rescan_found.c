@@ -136,7 +136,7 @@ static int found_unknown(struct found_context *f, const struct scan_entry *e, co
 	enum kind kind = tree_kind(e->stat.mode);
 	struct record r = {.op = OP_CREATE,
 		.kind = kind,
-		.node = id_new(),
+		.node = id_new_node(),
 		.parent = *parent,
 		.name = (char *)(uintptr_t)e->name};
 	struct base_row row;

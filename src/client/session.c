@@ -91,6 +91,17 @@ static int start_applier(struct session_run *s)
 	return 0;
 }
 
+static uint64_t acked_opno(void *arg)
+{
+	struct session_run *s = arg;
+	uint64_t opno;
+
+	mutex_lock(&s->lock);
+	opno = s->uploader ? uploader_acked_opno(s->uploader) : UINT64_MAX;
+	mutex_unlock(&s->lock);
+	return opno;
+}
+
 static int start_poller(struct session_run *s)
 {
 	struct poller_config config = {
@@ -98,6 +109,8 @@ static int start_poller(struct session_run *s)
 		.state = s->parts.state,
 		.applier = s->applier,
 		.link = s->link,
+		.capture = s->parts.capture,
+		.acked_opno = acked_opno,
 		.supply = s->supply,
 		.client = s->client,
 		.wait_s = s->parts.config->poll_wait_s,

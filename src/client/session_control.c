@@ -103,6 +103,7 @@ static int is_shown(struct session_run *s, const struct cursor *want)
 {
 	struct node_state *first;
 	struct cursor have;
+	uint64_t seq;
 	size_t count;
 	bool waiting;
 	int r = syncstate_peek_cursor(s->parts.state, &have);
@@ -111,7 +112,10 @@ static int is_shown(struct session_run *s, const struct cursor *want)
 		return r == -ENOENT ? 0 : r;
 	if (!id_equal(&have.epoch, &want->epoch))
 		return -EXDEV;
-	if (have.seq < want->seq)
+	mutex_lock(&s->lock);
+	seq = s->poller ? poller_seq(s->poller) : 0;
+	mutex_unlock(&s->lock);
+	if (seq < want->seq)
 		return 0;
 	r = syncstate_peek_remotes(s->parts.state, 0, 1, &first, &count);
 	if (r)

@@ -27,7 +27,7 @@
 
 /* One item while it is read. */
 struct reading {
-	const struct upload_read *u;
+	struct upload_read *u;
 	struct outbox *o;
 	struct item *item;
 	int dirfd, fd;
@@ -38,6 +38,13 @@ static int later(struct reading *rd, uint64_t ms)
 {
 	rd->delay_ms = ms;
 	return READ_LATER;
+}
+
+/* Not where the queue says. */
+static int lost(struct reading *rd)
+{
+	rd->delay_ms = LOST_RETRY_MS;
+	return READ_LOST;
 }
 
 static bool is_being_written(struct reading *rd)
@@ -233,7 +240,7 @@ static int try_adopt(struct reading *rd)
 	struct id *to;
 	int r;
 
-	if (i->op.type != OP_CREATE)
+	if (i->op.type != OP_CREATE || !rd->u->server_has_told)
 		return READ_READY;
 	r = told_at(rd, &i->remote);
 	if (r)
@@ -273,26 +280,22 @@ static int read_large(struct reading *rd)
 	return r == READ_READY ? send_large(rd) : r;
 }
 
-static int read_file(struct reading *rd, struct buf *raw)
+static int read_file(struct reading *rd, const struct stat_id *before, struct buf *raw)
 {
 	struct item *i = rd->item;
 	uint64_t generation = inode_generation(rd->u->inodes, &i->object);
-	struct stat_id before, after;
+	struct stat_id after;
 	size_t raw_len = raw->len;
 	int r;
 
 	if (is_being_written(rd))
 		return READ_LATER;
-	r = tree_stat(rd->fd, "", &before);
-	if (r)
-		return r;
-	if (before.size > FILE_MAX_BYTES)
+	if (before->size > FILE_MAX_BYTES)
 		return -EFBIG;
-	set_attr(i, &before);
-	if (before.size > INLINE_UP_MAX_BYTES) {
+	if (before->size > INLINE_UP_MAX_BYTES) {
 		r = read_large(rd);
 	} else {
-		r = read_inline(rd, &before, raw);
+		r = read_inline(rd, before, raw);
 		if (r == READ_READY)
 			r = try_adopt(rd);
 	}
@@ -302,9 +305,10 @@ static int read_file(struct reading *rd, struct buf *raw)
 		return r;
 	if (tree_stat(rd->fd, "", &after))
 		return -EIO;
-	if (!stat_id_unchanged(&before, &after) ||
-		generation != inode_generation(rd->u->inodes, &i->object)) {
+	if (!stat_id_unchanged(before, &after) || generation != inode_generation(rd->u->inodes, &i->object)) {
 		raw->len = raw_len;
+		if (i->adopt)
+			free(map_remove(rd->o->alias, i->op.node.b, ID_BYTES));
 		i->adopt = false;
 		return later(rd, RETRY_MS);
 	}
@@ -323,25 +327,35 @@ static int read_xattr(struct reading *rd)
 	return r == -EOPNOTSUPP ? 0 : r;
 }
 
-static int read_open(struct reading *rd, const struct stat_id *st, struct buf *raw)
+static int open_object(struct reading *rd)
 {
-	struct item *i = rd->item;
-	int r;
+	int flags = O_RDONLY | O_NONBLOCK | (rd->item->op.kind == KIND_DIR ? O_DIRECTORY : 0);
 
-	set_attr(i, st);
-	if (i->op.kind == KIND_SYMLINK)
-		return try_adopt(rd);
-	rd->fd = tree_open_at(rd->u->tree, rd->dirfd, i->name,
-		O_RDONLY | O_NONBLOCK | (i->op.kind == KIND_DIR ? O_DIRECTORY : 0));
+	rd->fd = tree_open_at(rd->u->tree, rd->dirfd, rd->item->name, flags);
 	if (rd->fd == -EACCES || rd->fd == -EPERM)
 		return later(rd, UNREADABLE_RETRY_MS);
-	if (rd->fd < 0)
-		return later(rd, RETRY_MS);
+	return rd->fd < 0 ? lost(rd) : 0;
+}
+
+static int read_object(struct reading *rd, struct buf *raw)
+{
+	struct item *i = rd->item;
+	struct stat_id st;
+	int r = i->op.kind == KIND_SYMLINK ? 0 : open_object(rd);
+
+	if (r)
+		return r;
+	r = rd->fd >= 0 ? tree_stat(rd->fd, "", &st) : tree_stat(rd->dirfd, i->name, &st);
+	if (r || !stat_id_same_object(&st, &i->object))
+		return lost(rd);
+	set_attr(i, &st);
+	if (i->op.kind == KIND_SYMLINK)
+		return try_adopt(rd);
 	r = read_xattr(rd);
 	if (r)
 		return r;
 	if (i->op.kind == KIND_FILE && i->op.type != OP_SETATTR)
-		return read_file(rd, raw);
+		return read_file(rd, &st, raw);
 	return try_adopt(rd);
 }
 
@@ -361,29 +375,52 @@ static int read_nothing(struct reading *rd)
 	return READ_READY;
 }
 
-static int read_at(struct reading *rd, struct buf *raw)
+/* Reopens only when the directory is another than the last item's. */
+static int open_dir(struct reading *rd)
 {
-	struct item *i = rd->item;
-	struct stat_id st;
-	int r;
+	struct upload_read *u = rd->u;
+	const char *path = rd->item->dir_path;
 
-	rd->dirfd = tree_open_dir(rd->u->tree, i->dir_path);
-	if (rd->dirfd < 0) {
-		later(rd, LOST_RETRY_MS);
-		return READ_LOST;
+	if (u->dirfd < 0 || strcmp(u->dir_path, path) != 0) {
+		upload_read_end(u);
+		u->dir_path = strdup(path);
+		if (!u->dir_path)
+			return -ENOMEM;
+		u->dirfd = tree_open_dir(u->tree, path);
 	}
-	r = tree_stat(rd->dirfd, i->name, &st);
-	if (r || !stat_id_same_object(&st, &i->object)) {
-		later(rd, LOST_RETRY_MS);
-		return READ_LOST;
-	}
-	if (!i->op.kind)
-		i->op.kind = tree_kind(st.mode);
-	return read_open(rd, &st, raw);
+	rd->dirfd = u->dirfd;
+	return rd->dirfd < 0 ? lost(rd) : 0;
 }
 
-int upload_read_item(const struct upload_read *u, struct outbox *o, struct item *item, struct buf *raw,
-	uint64_t *ret_delay_ms)
+/* Attributes alone may be asked for without a kind. */
+static int find_kind(struct reading *rd)
+{
+	struct stat_id st;
+
+	if (rd->item->op.kind)
+		return 0;
+	if (tree_stat(rd->dirfd, rd->item->name, &st))
+		return lost(rd);
+	rd->item->op.kind = tree_kind(st.mode);
+	return 0;
+}
+
+void upload_read_begin(struct upload_read *u)
+{
+	u->dirfd = -1;
+	u->dir_path = NULL;
+	u->server_has_told = syncstate_peek_remote_count(u->state) != 0;
+}
+
+void upload_read_end(struct upload_read *u)
+{
+	free(u->dir_path);
+	u->dir_path = NULL;
+	cleanup_fd_(&u->dirfd);
+}
+
+int upload_read_item(
+	struct upload_read *u, struct outbox *o, struct item *item, struct buf *raw, uint64_t *ret_delay_ms)
 {
 	struct reading rd = {.u = u, .o = o, .item = item, .dirfd = -1, .fd = -1};
 	enum op_type type = item->op.type;
@@ -391,11 +428,17 @@ int upload_read_item(const struct upload_read *u, struct outbox *o, struct item 
 
 	if (type != OP_CREATE && type != OP_WRITE && type != OP_SETATTR)
 		return READ_READY;
-	r = item->dir_path ? read_at(&rd, raw) : read_nothing(&rd);
+	if (item->dir_path) {
+		r = open_dir(&rd);
+		if (!r)
+			r = find_kind(&rd);
+		if (!r)
+			r = read_object(&rd, raw);
+	} else {
+		r = read_nothing(&rd);
+	}
 	if (rd.fd >= 0)
 		close(rd.fd);
-	if (rd.dirfd >= 0)
-		close(rd.dirfd);
 	*ret_delay_ms = rd.delay_ms;
 	return r;
 }

@@ -18,7 +18,15 @@ struct upload_read {
 	struct syncstate *state;
 	struct inode_table *inodes;
 	struct remote *remote; /* for chunks of large files */
+
+	/* During a batch, from upload_read_begin() to upload_read_end(). */
+	bool server_has_told; /* something waits in R: what we are about to send may be there already */
+	char *dir_path; /* the directory of the last item, open */
+	int dirfd;
 };
+
+void upload_read_begin(struct upload_read *u);
+void upload_read_end(struct upload_read *u);
 
 enum read_verdict {
 	READ_READY = 0,
@@ -30,7 +38,7 @@ enum read_verdict {
 
 /* Fills item's op (content appended to raw, data_at counts from its start) and disk. A verdict or -errno (of
  * the server or the disk). */
-int upload_read_item(const struct upload_read *u, struct outbox *o, struct item *item, struct buf *raw,
-	uint64_t *ret_delay_ms);
+int upload_read_item(
+	struct upload_read *u, struct outbox *o, struct item *item, struct buf *raw, uint64_t *ret_delay_ms);
 
 #endif

@@ -166,7 +166,9 @@ static int settle(struct uploader *u, struct outbox *o, const struct batch_reply
 	}
 	u->next_opno = last_opno + 1;
 	atomic_store_explicit(&u->acked_opno, last_opno, memory_order_release);
-	return inflight_remove(u->config.state_dirfd);
+	/* The file stays until the next batch: after a power loss that took the last of the agreed state it
+	 * still has the numbers. */
+	return 0;
 }
 
 /* Content went missing at the server between asking and sending: this one and what follows is read anew. */
@@ -270,7 +272,9 @@ static int one_batch(struct uploader *u, bool *ret_idle)
 		return r;
 	*ret_idle = o.count == 0;
 	u->next_due_ms = o.next_due_ms;
+	upload_read_begin(&u->config.read);
 	r = read_batch(u, &o, &raw);
+	upload_read_end(&u->config.read);
 	if (!r)
 		r = send_batch(u, &o, &raw);
 	outbox_return(u->config.capture, &o);
@@ -360,7 +364,8 @@ static void *run(void *arg)
 		}
 		if (r || !idle)
 			continue;
-		if (!outbox_wait(u->config.capture, &u->wakeups, u->next_due_ms ? u->next_due_ms : clock_mono_ms() + IDLE_WAIT_MS))
+		if (!outbox_wait(u->config.capture, &u->wakeups,
+			    u->next_due_ms ? u->next_due_ms : clock_mono_ms() + IDLE_WAIT_MS))
 			break;
 	}
 	if (is_identity_error(r))

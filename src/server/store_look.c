@@ -279,7 +279,7 @@ static int refresh(struct look *l, struct spot *at, const struct node_state *n)
 static int create(struct look *l, struct spot *at)
 {
 	struct op op = {.type = OP_CREATE,
-		.node = id_new(),
+		.node = id_new_node(),
 		.kind = at->kind,
 		.parent = at->dir,
 		.name = (char *)(uintptr_t)at->name};

@@ -155,7 +155,7 @@ static int change_end(struct change *c, int r, bool *ret_changed)
 static int make_dir(struct change *c, const struct id *parent, const char *name, struct id *ret_node)
 {
 	struct op op = {.type = OP_CREATE,
-		.node = id_new(),
+		.node = id_new_node(),
 		.kind = KIND_DIR,
 		.parent = *parent,
 		.name = (char *)(uintptr_t)name,
@@ -238,7 +238,7 @@ int store_upload(struct store *s, const struct store_actor *actor, const char *p
 	const struct store_source *source, const struct store_condition *condition)
 {
 	struct op op = {.type = OP_CREATE,
-		.node = id_new(),
+		.node = id_new_node(),
 		.kind = KIND_FILE,
 		.fields = OP_HAS_MODE | OP_HAS_MTIME,
 		.mode = 0644,

@@ -244,9 +244,20 @@ static void test_log(void **state)
 	assert_string_equal(err_str(-ENOENT), "No such file or directory");
 }
 
+static void test_node_ids_are_neighbours(void **state)
+{
+	struct id a = id_new_node(), b = id_new_node(), c = id_new();
+
+	(void)state;
+	assert_int_equal(memcmp(a.b, b.b, 12), 0);
+	assert_true(memcmp(a.b, b.b, ID_BYTES) < 0);
+	assert_int_not_equal(memcmp(a.b, c.b, 12), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_node_ids_are_neighbours),
 		cmocka_unit_test(test_id),
 		cmocka_unit_test(test_hash),
 		cmocka_unit_test(test_crc32c),
