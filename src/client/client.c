@@ -228,6 +228,7 @@ static int make_mount(struct client *c, struct buf *why)
 		.tree_lock = &c->tree_lock,
 		.debug = c->config->debug,
 		.read_only = c->config->read_only,
+		.sync_at_close = c->config->durable == DURABLE_LOCAL,
 	};
 
 	return mount_new(&config, &c->mount, why);

@@ -299,23 +299,27 @@ void fs_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse
 
 /* ---- completion ---- */
 
-/* Once per close() of each duplicate, so possibly often: only what was written since the last time is
- * reported. */
-void fs_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+static int sync_file(struct view *v, fuse_ino_t ino, struct handle *h, int datasync)
 {
-	(void)ino;
-	reply_result(req, fs_complete(view_of(req), handle_of(fi), false));
-}
-
-void fs_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
-{
-	struct view *v = view_of(req);
-	struct handle *h = handle_of(fi);
 	int r = backing_sync(h->fd, datasync);
 
 	if (!r)
 		r = inode_sync_names(v->inodes, inode_of(v, ino));
-	if (!r)
-		r = fs_complete(v, h, true);
-	reply_result(req, r);
+	return r ? r : fs_complete(v, h, true);
+}
+
+/* Once per close() of each duplicate, so possibly often: only what was written since the last time is
+ * reported. */
+void fs_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct view *v = view_of(req);
+	struct handle *h = handle_of(fi);
+
+	reply_result(
+		req, v->sync_at_close && h->writable ? sync_file(v, ino, h, 0) : fs_complete(v, h, false));
+}
+
+void fs_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	reply_result(req, sync_file(view_of(req), ino, handle_of(fi), datasync));
 }

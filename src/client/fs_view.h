@@ -35,6 +35,7 @@ struct view {
 	struct inode_table *inodes;
 	struct invalidate *invalidate;
 	struct capture *capture; /* set before the loop */
+	bool sync_at_close; /* durable=local */
 };
 
 static inline struct view *view_of(fuse_req_t req)

@@ -230,6 +230,7 @@ int mount_new(const struct mount_config *config, struct mount **ret_mount, struc
 	raise_descriptors();
 	m->view.tree = config->tree;
 	m->view.tree_lock = config->tree_lock;
+	m->view.sync_at_close = config->sync_at_close;
 	m->mountpoint = strdup(config->mountpoint);
 	m->stop = stop_new();
 	if (m->mountpoint && m->stop)

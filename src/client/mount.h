@@ -22,6 +22,7 @@ struct mount_config {
 	const struct tree *tree; /* borrowed, open */
 	struct rwlock *tree_lock; /* rank 15: FUSE namespace operations read, the applier writes */
 	bool debug, read_only;
+	bool sync_at_close; /* close() of a file opened for writing does what fsync() does */
 };
 
 /*
