@@ -246,6 +246,7 @@ static int look_everywhere(struct store *s, struct look *l)
 struct round {
 	const struct watch_event *events;
 	size_t count;
+	enum glanced *seen; /* of each event */
 	struct names busy; /* its own */
 	struct look_hashed *hashed;
 	size_t hashed_count;
@@ -265,11 +266,16 @@ static void round_begin(struct store *s, struct round *g)
 		g->busy = s->hand->busy;
 		s->hand->busy = (struct names){.count = 0};
 	}
+	g->seen = calloc(g->count + 1, sizeof(*g->seen));
 	g->hashed = calloc(g->count + g->busy.count + 1, sizeof(*g->hashed));
+	if (g->seen)
+		glance(s, g->events, g->count, g->seen);
 	for (size_t i = 0; g->hashed && i < g->count + g->busy.count; i++) {
 		const struct id *dir;
 		const char *name;
 
+		if (g->seen && i < g->count && g->seen[i] != GLANCED_BIG)
+			continue;
 		round_name(g, i, &dir, &name);
 		g->hashed_count += look_hash(s, dir, name, &g->hashed[g->hashed_count]) == 1;
 	}
@@ -280,6 +286,7 @@ static void round_end(struct round *g)
 	for (size_t i = 0; i < g->hashed_count; i++)
 		free(g->hashed[i].manifest.data);
 	free(g->hashed);
+	free(g->seen);
 	names_forget(&g->busy);
 }
 
@@ -291,6 +298,8 @@ static int look_names(struct store *s, struct look *l, const struct round *g)
 		const struct id *dir;
 		const char *name;
 
+		if (g->seen && i < g->count && g->seen[i] == GLANCED_KNOWN)
+			continue;
 		round_name(g, i, &dir, &name);
 		r = look_name(l, dir, name);
 		if (r == -ENOENT) { /* its directory has moved, or is no more */

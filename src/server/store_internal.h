@@ -245,6 +245,17 @@ int look_end(struct look *l, int r); /* commits, or undoes when r is an error; f
 /* Whether dir/name is in the rows and not in the tree: 1, its node; 0; -errno. */
 int look_missing(struct look *l, const struct id *dir, const char *name, struct id *ret_node);
 
+/* ---- store_glance.c ---- */
+
+enum glanced {
+	GLANCED_OPEN, /* to be looked at under the lock */
+	GLANCED_BIG, /* that too, and it should be read before */
+	GLANCED_KNOWN, /* it is what the rows say: a later change will be told of again */
+};
+
+/* What the names of a burst are about; ret_seen has count of them, GLANCED_OPEN at the beginning. No lock. */
+void glance(struct store *s, const struct watch_event *events, size_t count, enum glanced *ret_seen);
+
 /* ---- store_hand.c: edits made by hand ---- */
 
 int hand_open(struct store *s, bool adopt, struct buf *why); /* the scan at start */
