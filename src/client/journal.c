@@ -99,6 +99,9 @@ static int start_segment(struct journal *j)
 	segment_header_encode(&h, bytes);
 	r = posix_fallocate(fd, 0, SEGMENT_BYTES);
 	r = r ? -r : io_pwrite(fd, bytes, sizeof(bytes), 0);
+	/* Its name has to survive what its records are to survive. */
+	if (!r && fsync(j->dirfd) < 0)
+		r = -errno;
 	if (!r && has_last)
 		r = seal_segment(j);
 	if (!r)
@@ -333,14 +336,19 @@ static int replay_segment(struct replay *rp, int fd, const struct buf *bytes, bo
 		size_t n;
 
 		r = record_decode(bytes->data + at, bytes->len - at, &rec, &n);
-		if (r == -ENODATA)
+		if (!r && rec.lsn != j->next_lsn) {
+			record_fini(&rec);
+			r = -EBADMSG;
+		} else if (r == -ENODATA && !has_records_after(bytes, at)) {
 			break;
-		if (r == -EBADMSG && is_last && !has_records_after(bytes, at)) {
+		} else if (r == -EBADMSG && is_last && !has_records_after(bytes, at)) {
 			log_info("journal: %s: torn tail at %zu cut (a write was under way at the last end)",
 				path, at);
 			r = cut_tail(fd, at);
 			break;
 		}
+		if (r == -ENOMEM)
+			return r;
 		if (r) {
 			log_error("journal: %s is damaged at %zu; nothing was deleted", path, at);
 			return -EBADMSG;
@@ -353,6 +361,15 @@ static int replay_segment(struct replay *rp, int fd, const struct buf *bytes, bo
 	}
 	j->at = at;
 	return r == -ENODATA ? 0 : r;
+}
+
+/* The segment follows the one before. That one may lack its seal: the next segment is made first. */
+static bool is_next(const struct journal *j, const struct segment_header *h)
+{
+	if (j->segments_count == 0)
+		return true;
+	return id_equal(&j->id, &h->journal) && h->number == j->segments[j->segments_count - 1].number + 1 &&
+		(h->first_lsn == j->next_lsn || h->first_lsn == j->next_lsn + 1);
 }
 
 static int load_segment(struct replay *rp, uint64_t number, bool is_last)
@@ -371,16 +388,12 @@ static int load_segment(struct replay *rp, uint64_t number, bool is_last)
 	r = io_read_file(j->dirfd, path, SEGMENT_BYTES, &bytes);
 	if (r)
 		return r;
-	if (bytes.len < SEGMENT_HEADER_BYTES || segment_header_decode(bytes.data, &h) || h.number != number) {
-		if (!is_last)
-			return -EBADMSG;
-		/* Made but never written: the disk was full or we died in between. */
-		return unlinkat(j->dirfd, path, 0) < 0 ? -errno : 0;
-	}
-	if (j->segments_count == 0)
-		j->id = h.journal;
-	else if (!id_equal(&j->id, &h.journal))
+	if (bytes.len < SEGMENT_HEADER_BYTES || segment_header_decode(bytes.data, &h) || h.number != number ||
+		!is_next(j, &h)) {
+		log_error("journal: %s is damaged, or one before it is missing; nothing was deleted", path);
 		return -EBADMSG;
+	}
+	j->id = h.journal;
 	j->next_lsn = h.first_lsn;
 	r = add_segment(j, number, h.first_lsn);
 	if (!r)
@@ -390,6 +403,25 @@ static int load_segment(struct replay *rp, uint64_t number, bool is_last)
 		j->fd = steal_fd(&fd);
 	}
 	return r;
+}
+
+/* Made but never written (the disk was full, or we died in between): removed, 1. Else 0. */
+static int drop_unwritten(struct journal *j, uint64_t number)
+{
+	cleanup_buf struct buf bytes = BUF_INIT;
+	struct segment_header h;
+	char path[32];
+	int r;
+
+	segment_path(number, path);
+	r = io_read_file(j->dirfd, path, SEGMENT_BYTES, &bytes);
+	if (r)
+		return r;
+	if (bytes.len >= SEGMENT_HEADER_BYTES &&
+		(segment_header_decode(bytes.data, &h) == 0 ||
+			has_records_after(&bytes, SEGMENT_HEADER_BYTES - 8)))
+		return 0;
+	return unlinkat(j->dirfd, path, 0) < 0 ? -errno : 1;
 }
 
 static int compare_u64(const void *a, const void *b)
@@ -450,6 +482,13 @@ int journal_open(
 	j->fd = -1;
 	j->next_lsn = 1;
 	r = list_segments(dirfd, &numbers, &count);
+	if (!r && count) {
+		r = drop_unwritten(j, numbers[count - 1]);
+		if (r > 0) {
+			count--;
+			r = 0;
+		}
+	}
 	for (size_t i = 0; i < count && !r; i++)
 		r = load_segment(&rp, numbers[i], i == count - 1);
 	if (!r && j->segments_count == 0) {
