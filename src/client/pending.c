@@ -224,6 +224,12 @@ struct local *pending_local(
 	return get_local(p, node, kind, object, false);
 }
 
+struct local *pending_bound(
+	struct pending *p, const struct id *node, enum kind kind, const struct stat_id *object)
+{
+	return get_local(p, node, kind, object, true);
+}
+
 void pending_settle(struct pending *p, struct local *l)
 {
 	if (l->entries || l->pins || l->dirty_lsn)
@@ -368,9 +374,30 @@ static void replace_id(struct id *id, const struct id *from, const struct id *to
 		*id = *to;
 }
 
+/* What l holds goes over to the local of the same node; the object is that of l, as the agreed state has it.
+ */
+static int merge_locals(struct pending *p, struct local *l, struct local *into)
+{
+	struct stat_id object = l->object;
+	int r = 0;
+
+	for (size_t i = 0; i < l->names_count && !r; i++)
+		r = local_name_add(into, &l->names[i].parent, l->names[i].name);
+	into->entries += l->entries;
+	into->pins += l->pins;
+	if (!into->dirty_lsn)
+		into->dirty_lsn = l->dirty_lsn;
+	if (into->changed_ms < l->changed_ms)
+		into->changed_ms = l->changed_ms;
+	unbind_object(p, l);
+	unbind_object(p, into);
+	local_free(l);
+	return r ? r : bind_object(p, into, &object);
+}
+
 int pending_alias(struct pending *p, const struct id *from, const struct id *to)
 {
-	struct local *l = pending_find(p, from);
+	struct local *l = pending_find(p, from), *into = pending_find(p, to);
 	const void *key;
 	size_t pos = 0, len;
 	void *value;
@@ -391,6 +418,8 @@ int pending_alias(struct pending *p, const struct id *from, const struct id *to)
 	if (!l)
 		return 0;
 	map_remove(p->by_node, from->b, ID_BYTES);
+	if (into && into != l)
+		return merge_locals(p, l, into);
 	l->node = *to;
 	return map_put(p->by_node, to->b, ID_BYTES, l);
 }
