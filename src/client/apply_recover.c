@@ -45,6 +45,7 @@ static bool is_agreed(struct recovery *rc, const char *name, const struct stat_i
 	cleanup_fd int fd = -1;
 	struct base_row row;
 	struct content now;
+	struct stat_id read;
 	struct id node;
 	bool same;
 
@@ -54,7 +55,7 @@ static bool is_agreed(struct recovery *rc, const char *name, const struct stat_i
 		syncstate_peek_base(rc->config->state, &node, &row))
 		return false;
 	fd = tree_open_at(t, t->stage_fd, name, 0);
-	same = fd >= 0 && tree_hash_file(fd, &now, NULL, NULL) == 0 && now.size == row.state.content.size &&
+	same = fd >= 0 && tree_hash_file(fd, &now, NULL, &read) == 0 && now.size == row.state.content.size &&
 		hash_equal(&now.hash, &row.state.content.hash);
 	base_row_fini(&row);
 	return same;
