@@ -21,7 +21,7 @@ struct link {
 	bool told_down, stopping;
 	bool has_outcome; /* of the first attempt */
 	int first_error;
-	unsigned first_waiters;
+	bool first_is_awaited; /* somebody reports a refusal himself */
 	uint64_t nudges;
 
 	const char *url;
@@ -85,7 +85,7 @@ void link_down(struct link *l, int error, const char *why)
 	bool news;
 
 	mutex_lock(&l->lock);
-	news = !l->told_down && !l->stopping && !(l->first_waiters && link_is_refusal(error));
+	news = !l->told_down && !l->stopping && !(l->first_is_awaited && link_is_refusal(error));
 	l->told_down = true;
 	snprintf(l->status.last_error, sizeof(l->status.last_error), "%s", why);
 	set_connected(l, false, error);
@@ -95,13 +95,19 @@ void link_down(struct link *l, int error, const char *why)
 			why);
 }
 
+void link_expect_first(struct link *l)
+{
+	MUTEX_GUARD(&l->lock);
+	l->first_is_awaited = true;
+}
+
 int link_await_first(struct link *l, uint64_t deadline_ms)
 {
 	MUTEX_GUARD(&l->lock);
-	l->first_waiters++;
+	l->first_is_awaited = true;
 	while (!l->has_outcome && cond_wait_until(&l->changed, &l->lock, deadline_ms))
 		;
-	l->first_waiters--;
+	l->first_is_awaited = false;
 	return l->has_outcome ? l->first_error : -ETIMEDOUT;
 }
 

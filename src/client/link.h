@@ -23,6 +23,8 @@ void link_up(struct link *l); /* reached, and all that the server has told is st
 void link_down(struct link *l, int error, const char *why);
 /* No matter of time: the server refuses us, or is none. */
 bool link_is_refusal(int error);
+/* From now on a refusal is not said: whoever calls link_await_first() soon does it. */
+void link_expect_first(struct link *l);
 /* The first outcome, also for whoever reports a refusal himself: 0 reached, the error of link_down(), or
  * -ETIMEDOUT: none by deadline_ms. */
 int link_await_first(struct link *l, uint64_t deadline_ms);

@@ -174,13 +174,15 @@ static int make_remotes(struct session_run *s)
 	return r;
 }
 
-static int start_parts(struct session_run *s)
+static int start_parts(struct session_run *s, bool is_first)
 {
 	int r;
 
 	s->link = link_new(s->parts.config->url);
 	if (!s->link)
 		return -ENOMEM;
+	if (is_first)
+		link_expect_first(s->link); /* by session_first_contact(), maybe after the outcome */
 	r = make_remotes(s);
 	if (!r)
 		r = load_identity(s);
@@ -274,7 +276,7 @@ static void *run(void *arg)
 		s->merge = s->new_identity = false;
 		mutex_unlock(&s->lock);
 		if (!r)
-			r = start_parts(s);
+			r = start_parts(s, false);
 		if (r)
 			log_error("starting again after a merge was needed: %s; changes wait here until the "
 				  "next mount",
@@ -304,7 +306,7 @@ int session_start(const struct session_parts *parts, struct session_run **ret_se
 	mutex_init(&s->lock, RANK_SESSION, "session");
 	mutex_init(&s->apply_lock, RANK_APPLY, "apply");
 	cond_init(&s->changed);
-	r = start_parts(s);
+	r = start_parts(s, true);
 	if (!r)
 		r = -pthread_create(&s->thread, NULL, run, s);
 	if (r) {
