@@ -80,6 +80,10 @@ void stage_name(char *name);
  * -errno. */
 int stage_set_attr(
 	const struct tree *t, const char *name, uint32_t mode, int64_t mtime_ns, const struct blob *xattr);
+/* The same on what stage_create() has just made, by its descriptor: it has nothing yet that would have to go.
+ * ret_stat the file as it is then. */
+int stage_set_new(
+	int fd, uint32_t mode, int64_t mtime_ns, const struct blob *xattr, struct stat_id *ret_stat);
 /* Carries over what is local only from the object it is to replace: owner, set-id and sticky bits, ACLs,
  * xattrs outside user. */
 int stage_carry_over(const struct tree *t, const char *name, int dirfd, const char *replaced);

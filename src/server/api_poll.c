@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * GET /poll?cursor=C&wait=S and GET /tree?cursor=C, see syncfs-protocol(7). Called by the router, again for
- * each time that a parked poll is woken. Registers with the feed before it looks, so that no commit is missed
- * (feed.h).
+ * GET /poll?cursor=C&wait=S&client=ID and GET /tree?cursor=C, see syncfs-protocol(7). Called by the router,
+ * again for each time that a parked poll is woken. Registers with the feed before it looks, so that no commit
+ * is missed (feed.h).
  */
 #include "api_poll.h"
 
@@ -53,6 +53,21 @@ static int read_wait(struct request *rq, struct response *rs, uint64_t *ret_wait
 	return r;
 }
 
+/* 0; 1 the response is filled; -errno. */
+static int read_client(struct request *rq, struct response *rs)
+{
+	cleanup_free char *text = NULL;
+	int r = request_query(rq, "client", &text);
+
+	if (r == -ENOENT)
+		return 0;
+	if (!r && id_from_hex(text, strlen(text), &rq->client) < 0)
+		r = -EINVAL;
+	if (r == -EINVAL)
+		return response_refuse(rs, 400, "client has to be 32 hex digits", "invalid") ?: 1;
+	return r;
+}
+
 /* ---- pages ---- */
 
 static int refuse_cursor(struct response *rs, int err)
@@ -78,8 +93,12 @@ static bool wants_frame(struct request *rq)
 
 static int load_page(struct request *rq, struct page *ret_page, struct buf *raw)
 {
-	return store_changes(rq->space->store, rq->has_cursor ? &rq->cursor : NULL, wants_frame(rq),
-		ANSWER_MAX_BYTES, ret_page, raw);
+	struct store *store = rq->space->store;
+	const struct cursor *from = rq->has_cursor ? &rq->cursor : NULL;
+
+	if (wants_frame(rq) && !id_is_none(&rq->client))
+		return store_changes_of_others(store, from, &rq->client, ANSWER_MAX_BYTES, ret_page, raw);
+	return store_changes(store, from, wants_frame(rq), ANSWER_MAX_BYTES, ret_page, raw);
 }
 
 static int answer_page(struct request *rq, const struct page *page, struct response *rs)
@@ -121,6 +140,8 @@ static int begin_poll(struct request *rq, struct response *rs)
 
 	if (!r)
 		r = read_wait(rq, rs, &wait_s);
+	if (!r)
+		r = read_client(rq, rs);
 	if (r)
 		return r;
 	rq->poll.request = rq->x;

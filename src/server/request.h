@@ -51,6 +51,7 @@ struct request {
 	/* of a waiting poll */
 	bool is_poll_begun, has_cursor;
 	struct cursor cursor;
+	struct id client; /* who polls, so that what it sent is not sent back; ID_NONE: it did not say */
 	uint64_t want_news; /* store_want_news() when it began */
 	struct feed_poll poll;
 };

@@ -161,6 +161,9 @@ static int start(struct store *s, const struct store_config *config, struct buf 
 	const struct watch_ops ops = {s, hand_changed};
 	int r = open_files(s, config, why);
 
+	s->recent = recent_new();
+	if (r == 0 && !s->recent)
+		r = -ENOMEM;
 	if (r == 0)
 		r = stage_sweep(&s->tree, NULL, NULL);
 	if (r == 0)
@@ -217,6 +220,7 @@ void store_close(struct store *s)
 	meta_close(s->reader);
 	meta_close(s->meta);
 	content_close(&s->content);
+	recent_free(s->recent);
 	if (s->tree_is_open)
 		tree_close(&s->tree);
 	if (s->lock_fd >= 0)

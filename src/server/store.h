@@ -52,6 +52,9 @@ int store_sync(
  */
 int store_changes(struct store *s, const struct cursor *from, bool want_data, size_t max_bytes,
 	struct page *ret_page, struct buf *raw);
+/* The same, with contents only of changes that this client has not made itself. */
+int store_changes_of_others(struct store *s, const struct cursor *from, const struct id *client,
+	size_t max_bytes, struct page *ret_page, struct buf *raw);
 int store_session(struct store *s, const struct id *client, struct session *ret_session);
 void store_cursor(struct store *s, struct cursor *ret_cursor);
 

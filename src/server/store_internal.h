@@ -18,6 +18,7 @@
 
 #include "content.h"
 #include "meta.h"
+#include "recent.h"
 #include "store.h"
 #include "tree_watch.h"
 
@@ -49,6 +50,7 @@ struct store {
 	struct tree tree;
 	struct content_dir content;
 	struct tree_watch *watch;
+	struct recent *recent; /* small contents that were staged last */
 	struct id self; /* client id of edits made by hand */
 	struct id run; /* of this process: names what it makes */
 	void (*on_change)(void *arg);

@@ -90,21 +90,31 @@ int prepare_chunk_get(struct store *s, struct meta *meta, const struct hash *chu
 	return r;
 }
 
+/* fd: of a new file; -1: what is staged is not a file. */
+static int stage_attr(
+	struct store *s, const struct op *op, int fd, const struct blob *xattr, struct prepared *p)
+{
+	uint32_t mode = store_disk_mode(s, p->is_dir ? KIND_DIR : KIND_FILE, op->mode);
+
+	return fd >= 0 ? stage_set_new(fd, mode, op->mtime_ns, xattr, &p->stat)
+		       : stage_set_attr(&s->tree, p->stage, mode, op->mtime_ns, xattr);
+}
+
 /* Attributes that the operation tells completely are set now, so that they are durable with the content. */
-static int stage_finish(struct store *s, const struct op *op, struct prepared *p)
+static int stage_finish(struct store *s, const struct op *op, int fd, struct prepared *p)
 {
 	const unsigned both = OP_HAS_MODE | OP_HAS_MTIME;
-	uint32_t mode;
 	int r = 0;
 
 	p->attr_set = (op->fields & both) == both && (op->type == OP_CREATE || (op->fields & OP_HAS_XATTR));
-	mode = store_disk_mode(s, p->is_dir ? KIND_DIR : KIND_FILE, op->mode);
 	if (p->attr_set)
-		r = stage_set_attr(&s->tree, p->stage, mode, op->mtime_ns, &op->xattr);
+		r = stage_attr(s, op, fd, &op->xattr, p);
 	if (r == -EOPNOTSUPP || r == -EPERM ||
 		r == -E2BIG) /* the file system has no xattrs, or not so many */
-		r = stage_set_attr(&s->tree, p->stage, mode, op->mtime_ns, NULL);
-	return r < 0 ? r : tree_stat(s->tree.stage_fd, p->stage, &p->stat);
+		r = stage_attr(s, op, fd, NULL, p);
+	if (r < 0 || (p->attr_set && fd >= 0))
+		return r;
+	return fd >= 0 ? tree_stat(fd, "", &p->stat) : tree_stat(s->tree.stage_fd, p->stage, &p->stat);
 }
 
 static int stage_inline(
@@ -124,7 +134,9 @@ static int stage_inline(
 		return fd;
 	}
 	r = io_write(fd, bytes, len);
-	return r < 0 ? r : stage_finish(s, op, p);
+	if (r == 0)
+		recent_put(s->recent, &is.hash, bytes, len);
+	return r < 0 ? r : stage_finish(s, op, fd, p);
 }
 
 static int chunk_held(struct store *s, const struct hash *chunk, struct buf *bytes)
@@ -189,7 +201,7 @@ static int stage_manifest(struct store *s, const struct op *op, struct prepared 
 		if (r < 0)
 			return r;
 	}
-	return p->missing_count ? 0 : stage_finish(s, op, p);
+	return p->missing_count ? 0 : stage_finish(s, op, fd, p);
 }
 
 static int stage_file(
@@ -231,7 +243,7 @@ int prepare_op(struct store *s, const struct op *op, const uint8_t *raw, size_t 
 		p->stage[0] = '\0';
 		return r;
 	}
-	return stage_finish(s, op, p);
+	return stage_finish(s, op, -1, p);
 }
 
 static int copy_in(int from, int to, struct manifest_builder *builder)
@@ -269,6 +281,8 @@ int prepare_source(struct store *s, struct op *op, const struct store_source *so
 		r = manifest_of_bytes(source->bytes, source->len, &op->content, &p->manifest);
 		if (r == 0)
 			r = io_write(fd, source->bytes, source->len);
+		if (r == 0)
+			recent_put(s->recent, &op->content.hash, source->bytes, source->len);
 	} else {
 		builder = manifest_builder_new();
 		r = builder ? copy_in(source->fd, fd, builder) : -ENOMEM;
@@ -277,7 +291,7 @@ int prepare_source(struct store *s, struct op *op, const struct store_source *so
 		else
 			manifest_builder_free(builder);
 	}
-	return r < 0 ? r : stage_finish(s, op, p);
+	return r < 0 ? r : stage_finish(s, op, fd, p);
 }
 
 int prepare_sync(struct store *s, const struct prepared *list, size_t count)

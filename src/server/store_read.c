@@ -19,33 +19,67 @@
 struct paging {
 	struct store *s;
 	bool want_data;
+	const struct id *client; /* whose own changes go without data; NULL: nobody's */
 	size_t max_bytes, bytes;
+	struct id dir; /* of the file that was opened last */
+	int dir_fd;
 	struct buf *raw;
 	struct page *page;
 	size_t cap;
 };
 
-/* The bytes of a small file, when they are (still) what the row says. */
+/* A name of n, opened, below its directory, which stays open for the next one. */
+static int open_file(struct paging *g, const struct node_state *n)
+{
+	int fd = -ENOENT;
+
+	for (size_t i = 0; fd < 0 && i < n->names_count; i++) {
+		if (g->dir_fd < 0 || !id_equal(&g->dir, &n->names[i].parent)) {
+			cleanup_free char *path = NULL;
+
+			cleanup_fd_(&g->dir_fd);
+			g->dir = n->names[i].parent;
+			if (meta_dir_path(g->s->reader, &g->dir, &path) == 0)
+				g->dir_fd = tree_open_dir(&g->s->tree, path);
+		}
+		if (g->dir_fd >= 0)
+			fd = tree_open_at(&g->s->tree, g->dir_fd, n->names[i].name, O_RDONLY | O_NONBLOCK);
+	}
+	return fd;
+}
+
+/* Appends what the file has, when it is (still) what the row says. */
+static bool read_file(struct paging *g, const struct node_state *n)
+{
+	size_t at = g->raw->len, len = (size_t)n->content.size;
+	cleanup_fd int fd = len ? open_file(g, n) : -1;
+	struct content is;
+
+	if ((len && fd < 0) || buf_reserve(g->raw, len + 1) < 0)
+		return false;
+	if (len && io_pread(fd, g->raw->data + at, len + 1, 0) != (ssize_t)len)
+		return false;
+	if (manifest_of_bytes(g->raw->data + at, len, &is, NULL) < 0 ||
+		!hash_equal(&is.hash, &n->content.hash))
+		return false;
+	g->raw->len += len;
+	return true;
+}
+
+/* The bytes of a small file. */
 static void ride_along(struct paging *g, struct node_state *n)
 {
-	cleanup_fd int fd = -1;
 	size_t at = g->raw->len, len = (size_t)n->content.size;
-	struct content is;
 
 	if (!g->want_data || n->tomb || n->kind != KIND_FILE || n->content.size > INLINE_DOWN_MAX_BYTES)
 		return;
-	fd = len ? prepare_node_open(g->s, g->s->reader, &n->node) : -1;
-	if ((len && fd < 0) || buf_reserve(g->raw, len + 1) < 0)
+	if (g->client && id_equal(g->client, &n->by_client))
 		return;
-	if (len && io_pread(fd, g->raw->data + at, len + 1, 0) != (ssize_t)len)
-		return;
-	if (manifest_of_bytes(g->raw->data + at, len, &is, NULL) < 0 ||
-		!hash_equal(&is.hash, &n->content.hash))
+	if (!recent_get(g->s->recent, &n->content.hash, len, g->raw) && !read_file(g, n))
 		return;
 	n->has_data = true;
 	n->data_at = at;
 	n->data_len = len;
-	g->raw->len += len;
 	g->bytes += len;
 }
 
@@ -129,40 +163,66 @@ static int list_wanted(struct store *s, struct page *page)
 	return (int)n;
 }
 
-int store_changes(struct store *s, const struct cursor *from, bool want_data, size_t max_bytes,
-	struct page *ret_page, struct buf *raw)
+/* REQUIRES(s->read_lock), in a snapshot. */
+static int fill_page(struct paging *g, const struct cursor *from, const struct cursor *seen)
 {
-	const struct cursor zero = {0};
+	struct page *page = g->page;
+	int r = from ? check_from(g->s, from, seen) : 0;
+
+	page->from = from ? *from : (struct cursor){0};
+	/* A snapshot may be paged through: seq 0 of this epoch, too, has nothing to delete. */
+	if (r == 0)
+		r = meta_changes(
+			g->s->reader, page->from.seq, seen->seq, page->from.seq == 0, each_change, g);
+	if (r == 0)
+		r = end_of_page(g->s, seen, page);
+	return r < 0 ? r : list_wanted(g->s, page);
+}
+
+static int make_page(struct paging *g, const struct cursor *from, struct page *ret_page)
+{
+	struct store *s = g->s;
 	struct page page = {0};
-	struct paging g = {.s = s, .want_data = want_data, .max_bytes = max_bytes, .raw = raw, .page = &page};
-	bool first = !from || (from->seq == 0 && id_is_none(&from->epoch));
 	struct cursor seen;
 	int r;
 
 	if (store_is_failed(s))
 		return -EIO;
+	if (from && from->seq == 0 && id_is_none(&from->epoch))
+		from = NULL;
+	g->page = &page;
+	g->dir_fd = -1;
 	store_cursor(s, &seen);
 	MUTEX_GUARD(&s->read_lock);
 	r = meta_begin_read(s->reader);
-	if (r == 0 && !first)
-		r = check_from(s, from, &seen);
-	page.from = first ? zero : *from;
-	/* A snapshot may be paged through: seq 0 of this epoch, too, has nothing to delete. */
 	if (r == 0)
-		r = meta_changes(s->reader, page.from.seq, seen.seq, page.from.seq == 0, each_change, &g);
-	if (r == 0)
-		r = end_of_page(s, &seen, &page);
-	if (r == 0)
-		r = list_wanted(s, &page);
+		r = fill_page(g, from, &seen);
 	meta_rollback(s->reader);
+	cleanup_fd_(&g->dir_fd);
 	if (r < 0) {
 		page_fini(&page);
 		return r;
 	}
-	page.raw = raw->data;
-	page.raw_len = raw->len;
+	page.raw = g->raw->data;
+	page.raw_len = g->raw->len;
 	*ret_page = page;
 	return 0;
+}
+
+int store_changes(struct store *s, const struct cursor *from, bool want_data, size_t max_bytes,
+	struct page *ret_page, struct buf *raw)
+{
+	struct paging g = {.s = s, .want_data = want_data, .max_bytes = max_bytes, .raw = raw};
+
+	return make_page(&g, from, ret_page);
+}
+
+int store_changes_of_others(struct store *s, const struct cursor *from, const struct id *client,
+	size_t max_bytes, struct page *ret_page, struct buf *raw)
+{
+	struct paging g = {.s = s, .want_data = true, .client = client, .max_bytes = max_bytes, .raw = raw};
+
+	return make_page(&g, from, ret_page);
 }
 
 void store_cursor(struct store *s, struct cursor *ret_cursor)

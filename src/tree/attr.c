@@ -345,6 +345,22 @@ int attr_apply(int fd, uint32_t mode, int64_t mtime_ns, const struct blob *xattr
 	return r < 0 ? r : set_mtime(fd, mtime_ns);
 }
 
+int attr_apply_new(int fd, uint32_t mode, int64_t mtime_ns, const struct blob *xattr)
+{
+	const struct blob none = {0};
+	int r = xattr ? check_packed(xattr) : 0;
+
+	if (r == 0 && xattr && xattr->len)
+		r = merge_xattr(fd, &none, xattr);
+	if (r == -EOPNOTSUPP) {
+		log_debug("extended attributes: this file system has none, left out");
+		r = 0;
+	}
+	if (r == 0 && (mode & 0777) != 0600)
+		r = attr_chmod(fd, mode & 0777);
+	return r < 0 ? r : set_mtime(fd, mtime_ns);
+}
+
 static bool is_local_name(const char *name)
 {
 	/* IMA and EVM sign the content that is being replaced. */

@@ -20,6 +20,8 @@ int attr_chmod(int fd, uint32_t mode); /* & 07777 */
  * Symlinks: mtime only. -EBADMSG when xattr is not packed as change.h says; nothing is changed then.
  */
 int attr_apply(int fd, uint32_t mode, int64_t mtime_ns, const struct blob *xattr);
+/* The same for a new file, 0600 and without user.* xattrs. */
+int attr_apply_new(int fd, uint32_t mode, int64_t mtime_ns, const struct blob *xattr);
 /* Copies ACLs and the xattrs outside user.* that the system lets us copy; what it refuses is logged at debug.
  */
 int attr_copy_local(int from_fd, int to_fd);

@@ -73,6 +73,13 @@ int stage_set_attr(
 	return fd < 0 ? fd : attr_apply(fd, mode, mtime_ns, xattr);
 }
 
+int stage_set_new(int fd, uint32_t mode, int64_t mtime_ns, const struct blob *xattr, struct stat_id *ret_stat)
+{
+	int r = attr_apply_new(fd, mode, mtime_ns, xattr);
+
+	return r < 0 ? r : tree_stat(fd, "", ret_stat);
+}
+
 /* ---- owners ---- */
 
 /* Ordinary users cannot give files away: that leaves the owner as it is. *ret_done: they are as wanted. */

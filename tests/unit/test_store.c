@@ -304,6 +304,37 @@ static void feed_in_small_pages(void **state)
 	buf_fini(&raw);
 }
 
+/* What a client has sent is not sent back to it; to others it is, from memory or from the file. */
+static void own_contents_stay_away(void **state)
+{
+	struct fixture *f = *state;
+	struct id own = f->client, other = id_new();
+	struct buf raw = BUF_INIT;
+	struct page page;
+
+	add_file(f, ID_ROOT, "own", "of this client");
+	send_all(f, OUTCOME_OK);
+	for (int i = 0; i < 2; i++) {
+		buf_reset(&raw);
+		assert_int_equal(
+			store_changes_of_others(f->store, NULL, i ? &other : &own, 1 << 20, &page, &raw), 0);
+		assert_int_equal(page.changes_count, 1);
+		assert_int_equal(page.changes[0].has_data, i);
+		assert_int_equal(raw.len, i ? strlen("of this client") : 0);
+		page_fini(&page);
+	}
+	/* nothing is in memory any more */
+	fixture_shut(f);
+	assert_int_equal(fixture_reopen(f, false), 0);
+	buf_reset(&raw);
+	assert_int_equal(store_changes_of_others(f->store, NULL, &other, 1 << 20, &page, &raw), 0);
+	assert_int_equal(page.changes_count, 1);
+	assert_true(page.changes[0].has_data);
+	assert_memory_equal(raw.data, "of this client", strlen("of this client"));
+	page_fini(&page);
+	buf_fini(&raw);
+}
+
 static void second_store_is_refused(void **state)
 {
 	struct fixture *f = *state;
@@ -407,6 +438,7 @@ int main(void)
 		STORE_TEST(wrong_content_is_rejected_alone),
 		STORE_TEST(missing_chunks_stop_the_batch),
 		STORE_TEST(feed_in_small_pages),
+		STORE_TEST(own_contents_stay_away),
 		STORE_TEST(second_store_is_refused),
 		STORE_TEST(other_or_empty_root_is_refused),
 		STORE_TEST(dies_between_commit_and_placing),
