@@ -78,6 +78,7 @@ static void round_fini(struct round *rd)
 	}
 	for (size_t i = 0; i < rd->trash_count; i++)
 		stage_drop(rd->config->tree, rd->trash[i]);
+	apply_close_dir(rd);
 	free(rd->trash);
 	free(rd->jobs);
 	map_free(rd->by_node);
@@ -124,6 +125,9 @@ static int plan_job(struct round *rd, struct job *j)
 	if (r && r != -ENOENT)
 		return r;
 	j->has_s = !r;
+	j->outdated = j->has_s && j->r.seq < j->s.state.seq;
+	if (j->outdated)
+		return 0;
 	busy = capture_is_busy(rd->config->capture, &j->r.node) ||
 		(j->has_s && j->s.state.kind == KIND_FILE &&
 			inode_writers(rd->config->inodes, &j->s.disk) > 0);
@@ -143,8 +147,10 @@ static int round_init(struct round *rd, const struct applier_config *config, str
 {
 	int r = 0;
 
-	*rd = (struct round){
-		.config = config, .jobs = calloc(count, sizeof(*rd->jobs)), .by_node = map_new()};
+	*rd = (struct round){.config = config,
+		.dirfd = -1,
+		.jobs = calloc(count, sizeof(*rd->jobs)),
+		.by_node = map_new()};
 	if (!rd->jobs || !rd->by_node)
 		return -ENOMEM;
 	for (size_t i = 0; i < count && !r; i++) {
@@ -209,7 +215,9 @@ static int advance(struct round *rd, struct job *j)
 	struct node_state newer;
 	int r = 0;
 
-	if (j->r.tomb) {
+	if (j->outdated) {
+		r = 0;
+	} else if (j->r.tomb) {
 		r = syncstate_base_delete(s, &j->r.node);
 	} else if (j->has_s) {
 		struct base_row row = {.state = j->r, .disk = j->s.disk};
@@ -297,7 +305,7 @@ static int one_round(struct applier *a, uint64_t *after, struct held_page *pages
 	struct pass *pass, bool *ret_more)
 {
 	struct node_state *nodes;
-	struct round rd = {0};
+	struct round rd = {.config = &a->config, .dirfd = -1};
 	size_t count;
 	int r = syncstate_peek_remotes(a->config.state, *after, ROUND_JOBS, &nodes, &count);
 

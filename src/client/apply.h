@@ -22,6 +22,8 @@ struct job {
 	struct node_state r;
 	struct base_row s; /* names: where it lies now, updated while placing */
 	bool has_s;
+	bool outdated; /* S is further than R: what we have sent since. R goes, nothing else is done */
+	bool claimed; /* seen under the tree lock to be as planned, and held back from the uploader */
 	struct plan plan;
 	enum job_state state;
 	bool staged, bound, taken; /* taken: stage holds something displaced, to be dropped after the round */
@@ -42,6 +44,10 @@ struct round {
 	size_t displaced_count;
 	char (*trash)[STAGE_NAME_BYTES]; /* further staged names to drop after the round */
 	size_t trash_count;
+	struct id dir; /* the directory that is open; ID_NONE: none */
+	int dirfd;
+	unsigned dir_users; /* spots in it */
+	struct stat_id dir_stat;
 	bool want_scan, retry; /* retry: something failed that time may mend */
 };
 

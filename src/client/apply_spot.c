@@ -52,31 +52,65 @@ void apply_name_remove(struct node_state *n, const struct id *parent, const char
 
 void spot_fini(struct spot *s)
 {
-	if (s->dirfd >= 0)
+	if (s->of)
+		s->of->dir_users--;
+	else if (s->dirfd >= 0)
 		close(s->dirfd);
+	s->of = NULL;
 	s->dirfd = -1;
+}
+
+static int open_dir(struct round *rd, const struct id *dir, int *ret_fd, struct stat_id *ret_stat)
+{
+	cleanup_buf struct buf path = BUF_INIT;
+	cleanup_fd int fd = -1;
+	int r = capture_dir_path(rd->config->capture, dir, &path);
+
+	if (r)
+		return r;
+	fd = tree_open_dir(rd->config->tree, buf_cstr(&path) ? buf_cstr(&path) : "");
+	if (fd < 0)
+		return fd;
+	r = tree_stat(fd, "", ret_stat);
+	if (!r)
+		*ret_fd = steal_fd(&fd);
+	return r;
+}
+
+void apply_close_dir(struct round *rd)
+{
+	cleanup_fd_(&rd->dirfd);
+	rd->dir = ID_NONE;
+}
+
+/* The directory of the last spot stays open: neighbours in R are mostly neighbours on disk. */
+static int find_dir(struct round *rd, struct spot *s)
+{
+	int r;
+
+	if (!id_equal(&rd->dir, &s->parent)) {
+		if (rd->dir_users)
+			return open_dir(rd, &s->parent, &s->dirfd, &s->dir);
+		apply_close_dir(rd);
+		r = open_dir(rd, &s->parent, &rd->dirfd, &rd->dir_stat);
+		if (r)
+			return r;
+		rd->dir = s->parent;
+	}
+	rd->dir_users++;
+	s->of = rd;
+	s->dirfd = rd->dirfd;
+	s->dir = rd->dir_stat;
+	return 0;
 }
 
 int spot_find(struct round *rd, const struct id *parent, const char *name, struct spot *ret_spot)
 {
-	cleanup_buf struct buf path = BUF_INIT;
-	struct spot s = {.parent = *parent, .name = name};
-	int r;
+	struct spot s = {.parent = *parent, .name = name, .dirfd = -1};
+	int r = find_dir(rd, &s);
 
-	r = capture_dir_path(rd->config->capture, parent, &path);
-	if (r)
-		return r;
-	s.dirfd = tree_open_dir(rd->config->tree, buf_cstr(&path) ? buf_cstr(&path) : "");
-	if (s.dirfd < 0)
-		return s.dirfd;
-	r = tree_stat(s.dirfd, "", &s.dir);
-	if (!r) {
-		r = tree_stat(s.dirfd, name, &s.now);
-		if (r == -ENOENT) {
-			s.now = (struct stat_id){0};
-			r = 0;
-		}
-	}
+	if (!r)
+		r = spot_restat(&s);
 	if (r)
 		spot_fini(&s);
 	else

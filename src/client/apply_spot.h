@@ -10,6 +10,7 @@
 struct spot {
 	struct id parent;
 	const char *name; /* borrowed */
+	struct round *of; /* whose open directory dirfd is; NULL: the spot's own */
 	int dirfd;
 	struct stat_id dir, now; /* now.ino 0: nothing */
 };
@@ -24,6 +25,7 @@ enum holder {
 /* As the disk is now. -ENOENT: the directory is not there (yet). */
 int spot_find(struct round *rd, const struct id *parent, const char *name, struct spot *ret_spot);
 void spot_fini(struct spot *s);
+void apply_close_dir(struct round *rd); /* at the end of a round */
 int spot_restat(struct spot *s);
 /* Puts a staged object at the spot, over a dying one if need be. The displaced one is in staging under the
  * same name. */

@@ -97,7 +97,7 @@ int capture_bind(struct capture *c, const struct node_state *where, const struct
 	struct local *l;
 
 	MUTEX_GUARD(&c->lock);
-	l = pending_local(c->pending, &where->node, where->kind, object);
+	l = pending_bound(c->pending, &where->node, where->kind, object);
 	if (!l)
 		return -ENOMEM;
 	if (!l->pins)

@@ -53,6 +53,9 @@ struct local *pending_find(const struct pending *p, const struct id *node);
  * database failed. */
 struct local *pending_local(
 	struct pending *p, const struct id *node, enum kind kind, const struct stat_id *object);
+/* The same, but a new one is made without names: the caller says where it lies. */
+struct local *pending_bound(
+	struct pending *p, const struct id *node, enum kind kind, const struct stat_id *object);
 /* Drops the local when nothing holds it. */
 void pending_settle(struct pending *p, struct local *l);
 
