@@ -101,9 +101,10 @@ def test_kill9_at_any_moment(world, victim):
         worker.start()
         time.sleep(rng.uniform(0.05, 0.6) * SLOW)
         if victim == "syncfs":
-            a.kill()
+            a.kill9()
             stop.set()
-            worker.join(60)
+            worker.join(60)  # before the dead mount goes: else it would write below the mountpoint
+            a.kill()
             a.start()
         else:
             server.kill9()
