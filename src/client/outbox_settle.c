@@ -82,6 +82,14 @@ static int put_or_delete(struct syncstate *s, const struct base_row *row)
 	return syncstate_base_delete(s, &row->state.node);
 }
 
+/* After a removal that the server has made at seq (0: it has not). */
+static int put_or_gone(struct syncstate *s, const struct base_row *row, uint64_t seq)
+{
+	if (row->state.names_count || !seq)
+		return put_or_delete(s, row);
+	return syncstate_gone(s, &row->state.node, seq);
+}
+
 /* The server is still where S says: unless it has told something newer, that becomes what is to be applied.
  */
 static int expect_old(struct syncstate *s, const struct node_state *old)
@@ -196,7 +204,8 @@ static int settle_setattr(
 	return r ? r : put_or_delete(st->c->state, row);
 }
 
-static int settle_replaced(struct settle *st, const struct item *i, bool done)
+/* seq: the rename was made then; 0: it was not. */
+static int settle_replaced(struct settle *st, const struct item *i, bool done, uint64_t seq)
 {
 	struct id other = aliased(st->o, &i->op.other), parent = aliased(st->o, &i->op.new_parent);
 	struct base_row row;
@@ -208,7 +217,7 @@ static int settle_replaced(struct settle *st, const struct item *i, bool done)
 		r = expect_old(st->c->state, &row.state);
 	name_remove(&row.state, &parent, i->op.new_name);
 	if (!r)
-		r = put_or_delete(st->c->state, &row);
+		r = put_or_gone(st->c->state, &row, seq);
 	base_row_fini(&row);
 	return r;
 }
@@ -238,7 +247,7 @@ static int settle_rename(
 		row->state.seq = res->seq;
 	}
 	if (!r && !id_is_none(&i->op.other))
-		r = settle_replaced(st, i, done || res->outcome == OUTCOME_KEPT);
+		r = settle_replaced(st, i, done || res->outcome == OUTCOME_KEPT, done ? res->seq : 0);
 	name_remove(&row->state, &parent, i->op.name);
 	if (!r)
 		r = name_add(&row->state, &new_parent, i->op.new_name, done ? res->l : 0);
@@ -295,7 +304,7 @@ static int settle_names(
 		r = name_add(&row->state, &parent, i->op.name, done ? res->l : 0);
 	else
 		name_remove(&row->state, &parent, i->op.name);
-	return r ? r : put_or_delete(st->c->state, row);
+	return r ? r : put_or_gone(st->c->state, row, done ? res->seq : 0);
 }
 
 static const char *const op_words[] = {

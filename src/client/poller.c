@@ -41,22 +41,36 @@ uint64_t poller_seq(const struct poller *p)
 	return atomic_load_explicit(&p->seq, memory_order_relaxed);
 }
 
-/* 1: S says the same already. */
+static bool same_names(const struct node_state *a, const struct node_state *b)
+{
+	size_t found = 0;
+
+	for (size_t i = 0; i < a->names_count; i++) {
+		for (size_t k = 0; k < b->names_count; k++)
+			found += a->names[i].l == b->names[k].l &&
+				id_equal(&a->names[i].parent, &b->names[k].parent) &&
+				strcmp(a->names[i].name, b->names[k].name) == 0;
+	}
+	return found == a->names_count && a->names_count == b->names_count;
+}
+
+/*
+ * 1: S says the same already, or what we have sent has made something newer: the answer was on its way when
+ * that was settled, and the newer comes in one of the next.
+ */
 static int is_agreed(struct poller *p, const struct node_state *n)
 {
 	struct base_row row;
-	struct plan plan;
 	bool same;
 	int r = syncstate_base_get(p->config.state, &n->node, &row);
 
 	if (r == -ENOENT)
-		return n->tomb;
+		return n->tomb || n->seq < syncstate_gone_at(p->config.state, &n->node);
 	if (r)
 		return r;
-	r = plan_node(&row.state, false, n, &plan);
-	same = !r && plan.steps == PLAN_NOTHING && row.state.c == n->c && row.state.a == n->a;
-	if (!r)
-		plan_fini(&plan);
+	same = !n->tomb && row.state.c == n->c && row.state.a == n->a && same_names(&row.state, n);
+	if (n->seq < row.state.seq)
+		same = true;
 	base_row_fini(&row);
 	return same;
 }
@@ -72,8 +86,10 @@ static int is_told(struct poller *p, const struct node_state *n)
 
 	if (r == -ENOENT)
 		return is_agreed(p, n);
-	if (!r)
-		node_state_fini(&waiting);
+	if (r)
+		return r;
+	r = n->seq < waiting.seq;
+	node_state_fini(&waiting);
 	return r;
 }
 

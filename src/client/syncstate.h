@@ -49,6 +49,12 @@ int syncstate_peek_object(
 int syncstate_peek_name(struct syncstate *s, const struct id *parent, const char *name, struct id *ret_node);
 int syncstate_peek_parent(struct syncstate *s, const struct id *node, struct id *ret_parent,
 	char **ret_name); /* its first name */
+/*
+ * Within begin and commit: the server has said at seq that our removal of the node's last name is done, so S
+ * forgets the node. An answer to the poll that is on its way may still tell of it as it was before.
+ */
+int syncstate_gone(struct syncstate *s, const struct id *node, uint64_t seq);
+uint64_t syncstate_gone_at(struct syncstate *s, const struct id *node); /* 0: never, or the cursor is past it */
 /* Every name in a directory with what scans compare. fn: 0 to go on. The row is only valid during the call.
  */
 struct child_row {

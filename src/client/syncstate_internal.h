@@ -7,6 +7,7 @@
 
 #include <sqlite3.h>
 
+#include <syncfs/map.h>
 #include <syncfs/mutex.h>
 
 enum statement {
@@ -49,6 +50,12 @@ struct connection {
 
 struct syncstate {
 	struct connection w, r;
+	/* Of the writer, see syncstate_gone(): node -> seq, and the highest in it. In memory, since a new run asks
+	 * anew; two, so that the older is dropped whole when the cursor is past it. */
+	struct gone {
+		struct map *nodes;
+		uint64_t upto;
+	} gone[2];
 	bool durable; /* how the writer commits now: synchronous=FULL */
 };
 

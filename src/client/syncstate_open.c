@@ -146,11 +146,23 @@ int syncstate_peek_meta(struct syncstate *s, const char *key, void *ret_value, s
 	return r;
 }
 
+static void gone_trim(struct syncstate *s, uint64_t seq)
+{
+	struct map *fresh = seq > s->gone[1].upto && (s->gone[0].upto || s->gone[1].upto) ? map_new() : NULL;
+
+	if (!fresh)
+		return;
+	map_free(s->gone[1].nodes);
+	s->gone[1] = s->gone[0];
+	s->gone[0] = (struct gone){.nodes = fresh};
+}
+
 int syncstate_cursor_put(struct syncstate *s, const struct cursor *c)
 {
 	char text[CURSOR_TEXT_BYTES];
 
 	cursor_to_text(c, text);
+	gone_trim(s, c->seq);
 	return syncstate_meta_put(s, "cursor", text, strlen(text));
 }
 
@@ -300,10 +312,12 @@ int syncstate_open(const char *path, struct syncstate **ret_state, bool *ret_is_
 
 	if (!s)
 		return -ENOMEM;
+	s->gone[0].nodes = map_new();
+	s->gone[1].nodes = map_new();
 	mutex_init(&s->w.lock, RANK_SYNCSTATE, "syncstate writer");
 	mutex_init(&s->r.lock, RANK_SYNCSTATE + 1, "syncstate reader");
 	*ret_is_new = access(path, F_OK) < 0;
-	r = open_both(s, path);
+	r = s->gone[0].nodes && s->gone[1].nodes ? open_both(s, path) : -ENOMEM;
 	if (r == -EBADMSG) {
 		close_connection(&s->r);
 		close_connection(&s->w);
@@ -327,5 +341,7 @@ void syncstate_close(struct syncstate *s)
 	close_connection(&s->w);
 	mutex_fini(&s->r.lock);
 	mutex_fini(&s->w.lock);
+	map_free(s->gone[0].nodes);
+	map_free(s->gone[1].nodes);
 	free(s);
 }

@@ -113,6 +113,33 @@ int syncstate_remote_delete(struct syncstate *s, const struct id *node)
 	return r ? r : sql_run(&s->w, Q_REMOTE_DELETE);
 }
 
+int syncstate_gone(struct syncstate *s, const struct id *node, uint64_t seq)
+{
+	struct node_state waiting;
+	int r = syncstate_base_delete(s, node);
+
+	if (!r)
+		r = map_put(s->gone[0].nodes, node->b, ID_BYTES, (void *)(uintptr_t)seq); // NOLINT
+	if (r)
+		return r;
+	if (seq > s->gone[0].upto)
+		s->gone[0].upto = seq;
+	r = syncstate_remote_get(s, node, &waiting);
+	if (r)
+		return r == -ENOENT ? 0 : r;
+	if (waiting.seq < seq)
+		r = syncstate_remote_delete(s, node);
+	node_state_fini(&waiting);
+	return r;
+}
+
+uint64_t syncstate_gone_at(struct syncstate *s, const struct id *node)
+{
+	const void *seq = map_get(s->gone[0].nodes, node->b, ID_BYTES);
+
+	return (uint64_t)(uintptr_t)(seq ? seq : map_get(s->gone[1].nodes, node->b, ID_BYTES));
+}
+
 int syncstate_remote_put(struct syncstate *s, const struct node_state *node)
 {
 	cleanup_buf struct buf bytes = BUF_INIT;
