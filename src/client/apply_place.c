@@ -31,6 +31,64 @@ static int spot_open(struct round *rd, const struct id *parent, const char *name
 	return spot_find(rd, parent, name, ret_spot);
 }
 
+static bool same_state(const struct node_state *a, const struct node_state *b)
+{
+	bool same = a->seq == b->seq && a->c == b->c && a->a == b->a && a->names_count == b->names_count;
+
+	for (size_t i = 0; same && i < a->names_count; i++)
+		same = a->names[i].l == b->names[i].l && id_equal(&a->names[i].parent, &b->names[i].parent) &&
+			strcmp(a->names[i].name, b->names[i].name) == 0;
+	return same;
+}
+
+/*
+ * Changes made here may have been sent and settled since the plan was made: then S is another, and the plan
+ * is void. Otherwise the uploader keeps off the node until S := R, or that would undo what it settles.
+ */
+static int claim(struct round *rd, struct job *j)
+{
+	struct base_row now;
+	int r;
+
+	if (j->claimed || j->outdated)
+		return 0;
+	if (capture_is_busy(rd->config->capture, &j->r.node))
+		return -EAGAIN;
+	r = syncstate_peek_base(rd->config->state, &j->r.node, &now);
+	if (r == -ENOENT) {
+		j->claimed = !j->has_s;
+		r = j->has_s ? -EAGAIN : 0;
+	} else if (!r) {
+		r = j->has_s && same_state(&now.state, &j->s.state) && stat_id_same_object(&now.disk, &j->s.disk)
+			? 0
+			: -EAGAIN;
+		j->s.disk = now.disk;
+		base_row_fini(&now);
+		if (!r)
+			r = apply_bind(rd, j);
+		j->claimed = !r;
+	}
+	if (r == -EAGAIN)
+		rd->retry = true; /* with a new plan */
+	return r;
+}
+
+/* The children of a directory that is to go, as far as they leave it in this round, then itself. */
+static int leave_dir(struct round *rd, struct job *dir)
+{
+	for (size_t i = 0; i < rd->count; i++) {
+		struct job *j = &rd->jobs[i];
+		bool inside = false;
+
+		for (size_t k = 0; k < j->s.state.names_count && !inside; k++)
+			inside = id_equal(&j->s.state.names[k].parent, &dir->r.node);
+		if (inside && j->has_s)
+			place_job(rd, j);
+	}
+	place_job(rd, dir);
+	return dir->state == JOB_DONE ? 0 : -EAGAIN;
+}
+
 /* Who holds the spot; somebody who is to live elsewhere is placed there first. -EAGAIN: not now. */
 static int spot_look(
 	struct round *rd, struct job *j, struct spot *s, enum holder *ret_holder, struct job **ret_other)
@@ -56,9 +114,19 @@ static int spot_look(
 	if (!other || other->state == JOB_WAIT || apply_is_busy(rd, &node, &s->now))
 		return -EAGAIN;
 	*ret_other = other;
-	if (other->r.tomb) {
+	r = claim(rd, other);
+	if (r)
+		return r;
+	if (other->r.tomb && other->r.kind != KIND_DIR) {
 		*ret_holder = HOLDER_DYING;
 		return 0;
+	}
+	if (other->r.tomb) {
+		r = other->state == JOB_ACTIVE ? -EAGAIN : leave_dir(rd, other);
+		if (!r)
+			r = spot_restat(s);
+		*ret_holder = HOLDER_NONE;
+		return r ? r : s->now.ino ? -EAGAIN : 0;
 	}
 	if (other->state == JOB_ACTIVE) {
 		*ret_holder = HOLDER_SWAP;
@@ -466,7 +534,9 @@ static void place_job(struct round *rd, struct job *j)
 	if (j->state != JOB_TODO)
 		return;
 	j->state = JOB_ACTIVE;
-	r = run_steps(rd, j);
+	r = claim(rd, j);
+	if (!r)
+		r = run_steps(rd, j);
 	j->state = r ? JOB_WAIT : JOB_DONE;
 	if (r == -ESTALE || r == -ENOTEMPTY || r == -EEXIST)
 		rd->want_scan =
