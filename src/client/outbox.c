@@ -57,9 +57,30 @@ static size_t make_key(struct name_key *key, const struct id *parent, const char
 	return ID_BYTES + len;
 }
 
+/* The directory that an operation removes, if it does: whatever happened in it goes first. */
+static const struct id *removed_dir(enum op_type type, const struct id *node, const struct id *other)
+{
+	if (type == OP_RMDIR)
+		return node;
+	return type == OP_RENAME && !id_is_none(other) ? other : NULL;
+}
+
+struct inside_key {
+	struct id dir;
+	char mark;
+};
+
+static size_t inside_key(struct inside_key *key, const struct id *dir)
+{
+	*key = (struct inside_key){.dir = *dir, .mark = '/'};
+	return ID_BYTES + 1;
+}
+
 static bool touches(const struct map *blocked, const struct entry *e)
 {
-	const struct id *ids[4] = {&e->node, &e->other, &e->parent, &e->new_parent};
+	const struct id *ids[4] = {&e->node, &e->other, &e->parent, &e->new_parent},
+			*dir = removed_dir(e->type, &e->node, &e->other);
+	struct inside_key inside;
 	struct name_key key;
 
 	if (map_count(blocked) == 0)
@@ -68,6 +89,8 @@ static bool touches(const struct map *blocked, const struct entry *e)
 		if (!id_is_none(ids[i]) && map_get(blocked, ids[i]->b, ID_BYTES))
 			return true;
 	}
+	if (dir && map_get(blocked, &inside, inside_key(&inside, dir)))
+		return true;
 	if (e->name && map_get(blocked, &key, make_key(&key, &e->parent, e->name)))
 		return true;
 	return e->new_name && map_get(blocked, &key, make_key(&key, &e->new_parent, e->new_name));
@@ -75,9 +98,14 @@ static bool touches(const struct map *blocked, const struct entry *e)
 
 static int block(struct map *blocked, const struct entry *e)
 {
+	struct inside_key inside;
 	struct name_key key;
 	int r = map_put(blocked, e->node.b, ID_BYTES, blocked);
 
+	if (!r && !id_is_none(&e->parent))
+		r = map_put(blocked, &inside, inside_key(&inside, &e->parent), blocked);
+	if (!r && !id_is_none(&e->new_parent))
+		r = map_put(blocked, &inside, inside_key(&inside, &e->new_parent), blocked);
 	if (!r && !id_is_none(&e->other))
 		r = map_put(blocked, e->other.b, ID_BYTES, blocked);
 	if (!r && e->name)
@@ -95,8 +123,11 @@ static bool same_name(const struct id *a, const char *an, const struct id *b, co
 bool outbox_depends(const struct item *b, const struct item *a)
 {
 	const struct op *x = &a->op, *y = &b->op;
-	const struct id *touched[4] = {&y->node, &y->other, &y->parent, &y->new_parent};
+	const struct id *touched[4] = {&y->node, &y->other, &y->parent, &y->new_parent},
+			*dir = removed_dir(y->type, &y->node, &y->other);
 
+	if (dir && (id_equal(dir, &x->parent) || id_equal(dir, &x->new_parent)))
+		return true;
 	for (int i = 0; i < 4; i++) {
 		if (id_is_none(touched[i]))
 			continue;
@@ -245,8 +276,9 @@ static int fill_item(struct capture *c, struct entry *e, struct item *i, struct 
 static bool is_bound(struct capture *c, const struct entry *e)
 {
 	const struct local *l = pending_find(c->pending, &e->node);
+	const struct local *other = id_is_none(&e->other) ? NULL : pending_find(c->pending, &e->other);
 
-	return l && l->pins;
+	return (l && l->pins) || (other && other->pins);
 }
 
 static int collect_locked(struct capture *c, size_t max, struct map *blocked, struct outbox *o)
