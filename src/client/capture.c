@@ -108,8 +108,12 @@ static int resolve_intent(struct capture *c, struct intent *i)
 		r = capture_resolve_locked(c, &i->new_parent, &i->new_parent_node);
 	if (r == 0)
 		r = capture_resolve_locked(c, &i->object, &i->node);
-	if (r == 0 && capture_resolve_locked(c, &i->other, &i->other_node) < 0)
-		r = -EIO;
+	if (r == 0) {
+		r = capture_resolve_locked(c, &i->other, &i->other_node);
+		/* Who is replaced may be a stranger; who changes places may not. */
+		if (r > 0 && i->type != OP_EXCHANGE)
+			r = 0;
+	}
 	return r;
 }
 
@@ -146,14 +150,17 @@ static int begin_locked(struct capture *c, struct intent *i)
 
 	if (i->type != OP_CREATE && i->object.mode) {
 		i->kind = tree_kind(i->object.mode);
-		if (!i->kind)
-			return 0; /* local only */
+		if (!i->kind) {
+			/* Local only; but not who it takes the place of. */
+			i->unknown = i->other.ino && tree_kind(i->other.mode);
+			return 0;
+		}
 	} else if (i->type == OP_CREATE && !i->kind) {
 		return 0;
 	}
 	r = resolve_intent(c, i);
 	if (r > 0) {
-		want_scan_locked(c);
+		i->unknown = true;
 		return 0;
 	}
 	if (r < 0)
@@ -217,10 +224,12 @@ void capture_end(struct capture *c, struct intent *i, int error, const struct st
 {
 	int r = 0;
 
-	if (i->recorded) {
+	if (i->recorded || i->unknown) {
 		mutex_lock(&c->lock);
-		r = end_locked(c, i, error, i->type == OP_CREATE && created ? created : &i->object);
-		if (r)
+		if (i->recorded)
+			r = end_locked(c, i, error, i->type == OP_CREATE && created ? created : &i->object);
+		/* Not at the beginning: a scan could be through before the call is. */
+		if (r || i->unknown)
 			want_scan_locked(c);
 		mutex_unlock(&c->lock);
 	}

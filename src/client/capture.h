@@ -38,6 +38,7 @@ struct intent {
 	uint64_t lsn;
 	struct id node, other_node, parent_node, new_parent_node;
 	bool recorded, locked;
+	bool unknown; /* of one in it nothing was told: the scan looks, once it is done */
 };
 
 /*
