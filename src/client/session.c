@@ -91,15 +91,12 @@ static int start_applier(struct session_run *s)
 	return 0;
 }
 
+/* In the poller's thread, which starts after the uploader and ends before it. */
 static uint64_t acked_opno(void *arg)
 {
-	struct session_run *s = arg;
-	uint64_t opno;
+	const struct session_run *s = arg;
 
-	mutex_lock(&s->lock);
-	opno = s->uploader ? uploader_acked_opno(s->uploader) : UINT64_MAX;
-	mutex_unlock(&s->lock);
-	return opno;
+	return uploader_acked_opno(s->uploader);
 }
 
 static int start_poller(struct session_run *s)
@@ -117,16 +114,30 @@ static int start_poller(struct session_run *s)
 		.rebase = want_merge,
 		.arg = s,
 	};
+	struct poller *started;
+	int r;
 
-	return poller_start(&config, &s->poller);
+	r = poller_start(&config, &started);
+	if (r)
+		return r;
+	MUTEX_GUARD(&s->lock);
+	s->poller = started;
+	return 0;
 }
 
 static int start_supply(struct session_run *s)
 {
 	const struct supply_config config = {
 		.tree = s->parts.tree, .state = s->parts.state, .remote = s->supply_remote};
+	struct supply *started;
+	int r;
 
-	return supply_start(&config, &s->supply);
+	r = supply_start(&config, &started);
+	if (r)
+		return r;
+	MUTEX_GUARD(&s->lock);
+	s->supply = started;
+	return 0;
 }
 
 static int start_uploader(struct session_run *s)
@@ -142,8 +153,15 @@ static int start_uploader(struct session_run *s)
 		.reidentify = want_new_identity,
 		.arg = s,
 	};
+	struct uploader *started;
+	int r;
 
-	return uploader_start(&config, &s->uploader);
+	r = uploader_start(&config, &started);
+	if (r)
+		return r;
+	MUTEX_GUARD(&s->lock);
+	s->uploader = started;
+	return 0;
 }
 
 static int start_rescan(struct session_run *s)
@@ -156,8 +174,15 @@ static int start_rescan(struct session_run *s)
 		.capture = p->capture,
 		.state = p->state,
 	};
+	struct rescan *started;
+	int r;
 
-	return rescan_start(&config, &s->rescan);
+	r = rescan_start(&config, &started);
+	if (r)
+		return r;
+	MUTEX_GUARD(&s->lock);
+	s->rescan = started;
+	return 0;
 }
 
 static int make_remotes(struct session_run *s)
@@ -176,13 +201,16 @@ static int make_remotes(struct session_run *s)
 
 static int start_parts(struct session_run *s, bool is_first)
 {
+	struct link *link = link_new(s->parts.config->url);
 	int r;
 
-	s->link = link_new(s->parts.config->url);
-	if (!s->link)
+	if (!link)
 		return -ENOMEM;
 	if (is_first)
-		link_expect_first(s->link); /* by session_first_contact(), maybe after the outcome */
+		link_expect_first(link); /* by session_first_contact(), maybe after the outcome */
+	mutex_lock(&s->lock);
+	s->link = link;
+	mutex_unlock(&s->lock);
 	r = make_remotes(s);
 	if (!r)
 		r = load_identity(s);
@@ -193,31 +221,40 @@ static int start_parts(struct session_run *s, bool is_first)
 	if (!r)
 		r = start_supply(s);
 	if (!r)
-		r = start_poller(s);
-	if (!r)
 		r = start_uploader(s);
+	if (!r)
+		r = start_poller(s);
 	return r;
 }
 
-/* In the order in which nobody waits for somebody who is gone already. */
+/*
+ * In the order in which nobody waits for somebody who is gone already. Who asks for a part under the lock
+ * does not find it any more.
+ */
 static void stop_parts(struct session_run *s)
 {
 	struct applier *a = s->applier;
+	struct uploader *u = s->uploader;
+	struct poller *p = s->poller;
+	struct supply *supply = s->supply;
+	struct rescan *rescan = s->rescan;
 
 	if (s->link)
 		link_stop(s->link);
 	capture_hold(s->parts.capture, true);
-	uploader_stop(s->uploader);
-	poller_stop(s->poller);
-	supply_stop(s->supply);
-	rescan_stop(s->rescan);
 	mutex_lock(&s->lock);
 	s->applier = NULL;
-	s->uploader = NULL;
 	s->poller = NULL;
 	s->supply = NULL;
 	s->rescan = NULL;
 	mutex_unlock(&s->lock);
+	poller_stop(p);
+	mutex_lock(&s->lock);
+	s->uploader = NULL;
+	mutex_unlock(&s->lock);
+	uploader_stop(u);
+	supply_stop(supply);
+	rescan_stop(rescan);
 	applier_stop(a);
 	capture_hold(s->parts.capture, false);
 	mutex_lock(&s->lock);
