@@ -59,7 +59,8 @@ static int claim(struct round *rd, struct job *j)
 		j->claimed = !j->has_s;
 		r = j->has_s ? -EAGAIN : 0;
 	} else if (!r) {
-		r = j->has_s && same_state(&now.state, &j->s.state) && stat_id_same_object(&now.disk, &j->s.disk)
+		r = j->has_s && same_state(&now.state, &j->s.state) &&
+				stat_id_same_object(&now.disk, &j->s.disk)
 			? 0
 			: -EAGAIN;
 		j->s.disk = now.disk;

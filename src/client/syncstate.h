@@ -54,7 +54,8 @@ int syncstate_peek_parent(struct syncstate *s, const struct id *node, struct id 
  * forgets the node. An answer to the poll that is on its way may still tell of it as it was before.
  */
 int syncstate_gone(struct syncstate *s, const struct id *node, uint64_t seq);
-uint64_t syncstate_gone_at(struct syncstate *s, const struct id *node); /* 0: never, or the cursor is past it */
+uint64_t syncstate_gone_at(
+	struct syncstate *s, const struct id *node); /* 0: never, or the cursor is past it */
 /* Every name in a directory with what scans compare. fn: 0 to go on. The row is only valid during the call.
  */
 struct child_row {

@@ -50,8 +50,8 @@ struct connection {
 
 struct syncstate {
 	struct connection w, r;
-	/* Of the writer, see syncstate_gone(): node -> seq, and the highest in it. In memory, since a new run asks
-	 * anew; two, so that the older is dropped whole when the cursor is past it. */
+	/* Of the writer, see syncstate_gone(): node -> seq, and the highest in it. In memory, since a new run
+	 * asks anew; two, so that the older is dropped whole when the cursor is past it. */
 	struct gone {
 		struct map *nodes;
 		uint64_t upto;
