@@ -23,10 +23,8 @@
 
 #include <syncfs/io.h>
 
-#include "capture.h"
-#include "inode.h"
+#include "capture_internal.h"
 #include "recover.h"
-#include "syncstate.h"
 
 struct fixture {
 	char path[64]; /* holds all of it */
@@ -269,6 +267,21 @@ static inline void do_chmod(struct fixture *f, const char *path, mode_t mode)
 	assert_int_equal(capture_begin(f->capture, &i), 0);
 	assert_int_equal(fchmodat(f->tree.root_fd, path, mode, 0), 0);
 	capture_end(f->capture, &i, 0, NULL);
+}
+
+/* The queue as text: one letter an operation, names behind it. */
+static inline const char *queue(struct fixture *f)
+{
+	static const char letters[] = "?CWRXLUDS";
+	static char text[1024];
+	size_t at = 0;
+
+	text[0] = '\0';
+	for (struct entry *e = pending_first(f->capture->pending); e; e = e->next)
+		at += (size_t)snprintf(text + at, sizeof(text) - at, "%s%c%s%s%s", at ? " " : "",
+			letters[e->type], e->name ? e->name : "", e->new_name ? ">" : "",
+			e->new_name ? e->new_name : "");
+	return text;
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)

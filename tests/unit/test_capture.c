@@ -11,29 +11,12 @@
 
 #include <syncfs/clock.h>
 
-#include "capture_internal.h"
-
 static struct id id_of(uint8_t n)
 {
 	struct id id;
 
 	memset(id.b, n, sizeof(id.b));
 	return id;
-}
-
-/* The queue as text: one letter an operation, names behind it. */
-static const char *queue(struct fixture *f)
-{
-	static const char letters[] = "?CWRXLUDS";
-	static char text[1024];
-	size_t at = 0;
-
-	text[0] = '\0';
-	for (struct entry *e = pending_first(f->capture->pending); e; e = e->next)
-		at += (size_t)snprintf(text + at, sizeof(text) - at, "%s%c%s%s%s", at ? " " : "",
-			letters[e->type], e->name ? e->name : "", e->new_name ? ">" : "",
-			e->new_name ? e->new_name : "");
-	return text;
 }
 
 static void ack_first(struct fixture *f)

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tests of rescan.h: what was done to a real tree behind the mount's back, as operations. */
+#include "client_fixture.h"
+
+#include <sched.h>
+
+#include <syncfs/clock.h>
+
+#include "rescan.h"
+
+#define DEADLINE_MS 30000
+
+/* One whole scan; gives what it held back. */
+static uint64_t scan(struct fixture *f)
+{
+	struct rescan_config config = {.tree = &f->tree,
+		.tree_lock = &f->tree_lock,
+		.apply_lock = &f->apply_lock,
+		.capture = f->capture,
+		.state = f->state};
+	uint64_t held, deadline = clock_mono_ms() + DEADLINE_MS;
+	struct rescan *s;
+
+	assert_int_equal(rescan_start(&config, &s), 0);
+	while (!rescan_first_is_done(s)) {
+		assert_true(clock_mono_ms() < deadline);
+		sched_yield();
+	}
+	held = rescan_held(s);
+	capture_hold(f->capture, true);
+	rescan_stop(s);
+	capture_hold(f->capture, false);
+	return held;
+}
+
+static void must_rename(struct fixture *f, const char *from, const char *to)
+{
+	assert_int_equal(renameat(f->tree.root_fd, from, f->tree.root_fd, to), 0);
+}
+
+static struct id make_dir(struct fixture *f, const struct id *parent, const char *path)
+{
+	assert_int_equal(mkdirat(f->tree.root_fd, path, 0755), 0);
+	return agree(f, parent, path, 1);
+}
+
+static struct id make_file(struct fixture *f, const struct id *parent, const char *path, const char *text)
+{
+	write_file(f, path, text);
+	return agree(f, parent, path, 1);
+}
+
+/* What is found is as if it had come through the mount: the next scan and a restart find nothing more. */
+static void expect_found(struct fixture *f, const char *operations)
+{
+	assert_int_equal(scan(f), 0);
+	assert_string_equal(queue(f), operations);
+	assert_int_equal(scan(f), 0);
+	assert_string_equal(queue(f), operations);
+	fixture_reopen(f);
+	assert_string_equal(queue(f), operations);
+}
+
+static struct entry *first(struct fixture *f)
+{
+	return pending_first(f->capture->pending);
+}
+
+static void test_nothing(void **state)
+{
+	struct fixture *f = *state;
+	struct id d;
+
+	expect_found(f, "");
+	d = make_dir(f, &ID_ROOT, "d");
+	make_file(f, &d, "d/f", "text");
+	assert_int_equal(mkfifoat(f->tree.root_fd, "fifo", 0644), 0);
+	write_file(f, "d/.syncfs.not", "x");
+	assert_int_equal(unlinkat(f->tree.root_fd, "d/.syncfs.not", 0), 0);
+	expect_found(f, "");
+}
+
+static void test_new(void **state)
+{
+	struct fixture *f = *state;
+	struct id d;
+
+	assert_int_equal(mkdirat(f->tree.root_fd, "d", 0755), 0);
+	write_file(f, "d/\xff\n", "text");
+	expect_found(f, "Cd C\xff\n");
+	d = node_of(f, "d");
+	assert_int_equal(first(f)->kind, KIND_DIR);
+	assert_true(id_equal(&first(f)->parent, &ID_ROOT));
+	assert_true(id_equal(&first(f)->next->parent, &d));
+	assert_int_equal(symlinkat("../\x80", f->tree.root_fd, "d/link"), 0);
+	expect_found(f, "Cd C\xff\n Clink");
+	assert_string_equal(first(f)->next->next->target, "../\x80");
+}
+
+static void test_changed(void **state)
+{
+	struct fixture *f = *state;
+	struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = 1000}};
+	struct id a = make_file(f, &ID_ROOT, "a", "text");
+	struct base_row row;
+
+	/* Only ctime moved: nothing to tell, and S follows, so that it is not hashed again. */
+	assert_int_equal(fchmodat(f->tree.root_fd, "a", 0600, 0), 0);
+	assert_int_equal(fchmodat(f->tree.root_fd, "a", 0644, 0), 0);
+	expect_found(f, "");
+	assert_int_equal(syncstate_peek_base(f->state, &a, &row), 0);
+	assert_int_equal(row.disk.ctime_ns, stat_of(f, "a").ctime_ns);
+	base_row_fini(&row);
+	/* Other bytes of the same size. */
+	write_file(f, "a", "TEXT");
+	expect_found(f, "W");
+	assert_true(id_equal(&first(f)->node, &a));
+	assert_int_equal(capture_forget(f->capture), 0);
+	/* Attributes. */
+	make_file(f, &ID_ROOT, "b", "text");
+	write_file(f, "a", "text");
+	assert_int_equal(unlinkat(f->tree.root_fd, "a", 0), 0);
+	assert_int_equal(utimensat(f->tree.root_fd, "b", times, 0), 0);
+	expect_found(f, "S Ua");
+	assert_int_equal(capture_forget(f->capture), 0);
+	make_dir(f, &ID_ROOT, "d");
+	assert_int_equal(fchmodat(f->tree.root_fd, "d", 0700, 0), 0);
+	assert_int_equal(scan(f), 0);
+	assert_non_null(strstr(queue(f), "S"));
+}
+
+static void test_renamed(void **state)
+{
+	struct fixture *f = *state;
+	struct id d = make_dir(f, &ID_ROOT, "d"), a = make_file(f, &ID_ROOT, "a", "text");
+
+	make_file(f, &d, "d/child", "text");
+	must_rename(f, "a", "b");
+	expect_found(f, "Ra>b");
+	assert_true(id_equal(&first(f)->node, &a));
+	assert_true(id_is_none(&first(f)->other));
+	/* A directory is one operation, whatever is in it. */
+	must_rename(f, "d", "e");
+	expect_found(f, "Ra>b Rd>e");
+	/* Into it. */
+	must_rename(f, "b", "e/b");
+	expect_found(f, "Ra>b Rd>e Rb>b");
+	assert_true(id_equal(&first(f)->next->next->new_parent, &d));
+	assert_int_equal(linkat(f->tree.root_fd, "e/b", f->tree.root_fd, "hard", 0), 0);
+	expect_found(f, "Ra>b Rd>e Rb>b Lhard");
+}
+
+static void test_replaced(void **state)
+{
+	struct fixture *f = *state;
+	struct id doc = make_file(f, &ID_ROOT, "doc", "old"), other;
+
+	/* As editors save: the same file, with other content. */
+	write_file(f, "doc~", "new");
+	must_rename(f, "doc~", "doc");
+	expect_found(f, "W");
+	assert_true(id_equal(&first(f)->node, &doc));
+	assert_int_equal(capture_forget(f->capture), 0);
+	doc = agree(f, &ID_ROOT, "doc", 2);
+	/* One that is known takes its place. */
+	other = make_file(f, &ID_ROOT, "other", "other");
+	must_rename(f, "other", "doc");
+	expect_found(f, "Rother>doc");
+	assert_true(id_equal(&first(f)->node, &other));
+	assert_true(id_equal(&first(f)->other, &doc));
+}
+
+/* Something of another kind under a known name: the old node goes with all in it. */
+static void test_replaced_by_another_kind(void **state)
+{
+	struct fixture *f = *state;
+	struct id d = make_dir(f, &ID_ROOT, "d");
+
+	make_file(f, &d, "d/child", "text");
+	assert_int_equal(unlinkat(f->tree.root_fd, "d/child", 0), 0);
+	assert_int_equal(unlinkat(f->tree.root_fd, "d", AT_REMOVEDIR), 0);
+	write_file(f, "d", "a file now");
+	expect_found(f, "Uchild Dd Cd");
+}
+
+static void test_removed(void **state)
+{
+	struct fixture *f = *state;
+	struct id d = make_dir(f, &ID_ROOT, "d"), e;
+
+	make_file(f, &ID_ROOT, "stays", "text");
+	e = make_dir(f, &d, "d/e");
+	make_file(f, &e, "d/e/f", "text");
+	assert_int_equal(unlinkat(f->tree.root_fd, "d/e/f", 0), 0);
+	assert_int_equal(unlinkat(f->tree.root_fd, "d/e", AT_REMOVEDIR), 0);
+	assert_int_equal(unlinkat(f->tree.root_fd, "d", AT_REMOVEDIR), 0);
+	/* What is deeper first. */
+	expect_found(f, "Uf De Dd");
+}
+
+/* What the mount has queued already is no difference. */
+static void test_pending_is_known(void **state)
+{
+	struct fixture *f = *state;
+
+	make_file(f, &ID_ROOT, "a", "text");
+	make_file(f, &ID_ROOT, "gone", "text");
+	do_write(f, "a", "other");
+	do_rename(f, "a", "b", 0);
+	do_unlink(f, "gone");
+	do_create(f, "", "new", KIND_DIR);
+	expect_found(f, "W Ra>b Ugone Cnew");
+}
+
+#define MANY 1001
+
+static struct id put_missing(struct fixture *f, unsigned n)
+{
+	char name[16];
+	struct dentry d = {.parent = ID_ROOT, .name = name, .l = 1};
+	struct base_row row = {
+		.state = {.node = id_new(), .kind = KIND_FILE, .c = 1, .names = &d, .names_count = 1},
+		.disk = {.dev = 1, .ino = 1u << 30 | n}};
+
+	snprintf(name, sizeof(name), "m%u", n);
+	assert_int_equal(syncstate_base_put(f->state, &row), 0);
+	return row.state.node;
+}
+
+static void test_mass_deletion_is_held(void **state)
+{
+	struct fixture *f = *state;
+	struct id nodes[MANY];
+
+	make_file(f, &ID_ROOT, "stays", "text");
+	assert_int_equal(syncstate_begin(f->state, false), 0);
+	for (unsigned i = 0; i < MANY; i++)
+		nodes[i] = put_missing(f, i);
+	assert_int_equal(syncstate_commit(f->state), 0);
+	assert_int_equal(scan(f), MANY);
+	assert_int_equal(operations(f), 0);
+	/* What is new is told all the same. */
+	write_file(f, "new", "text");
+	assert_int_equal(scan(f), MANY);
+	assert_string_equal(queue(f), "Cnew");
+	/* Two fewer are not too many. */
+	assert_int_equal(syncstate_begin(f->state, false), 0);
+	assert_int_equal(syncstate_base_delete(f->state, &nodes[0]), 0);
+	assert_int_equal(syncstate_base_delete(f->state, &nodes[1]), 0);
+	assert_int_equal(syncstate_commit(f->state), 0);
+	assert_int_equal(scan(f), 0);
+	assert_int_equal(operations(f), MANY - 2 + 1);
+}
+
+static void test_emptied_root_is_held(void **state)
+{
+	struct fixture *f = *state;
+
+	make_file(f, &ID_ROOT, "a", "text");
+	make_file(f, &ID_ROOT, "b", "text");
+	must_rename(f, "a", ".syncfs/a");
+	must_rename(f, "b", ".syncfs/b");
+	assert_int_equal(scan(f), 2);
+	assert_int_equal(operations(f), 0);
+	/* Back again: as if nothing had been, but for ctime. */
+	must_rename(f, ".syncfs/a", "a");
+	must_rename(f, ".syncfs/b", "b");
+	expect_found(f, "");
+	/* With one left it is a deletion. */
+	assert_int_equal(unlinkat(f->tree.root_fd, "b", 0), 0);
+	expect_found(f, "Ub");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_nothing),
+		TEST(test_new),
+		TEST(test_changed),
+		TEST(test_renamed),
+		TEST(test_replaced),
+		TEST(test_replaced_by_another_kind),
+		TEST(test_removed),
+		TEST(test_pending_is_known),
+		TEST(test_mass_deletion_is_held),
+		TEST(test_emptied_root_is_held),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
