@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <syncfs/backoff.h>
 #include <syncfs/clock.h>
@@ -25,6 +26,7 @@
 	512 /* small enough that the next side starts early, large enough that a round trip is shared */
 #define BATCH_RAW_BYTES (4u << 20)
 #define IDLE_WAIT_MS 60000
+#define UNREADABLE_WAIT_MS 30000
 
 struct uploader {
 	struct uploader_config config;
@@ -32,6 +34,8 @@ struct uploader {
 	struct id run; /* of this start: a clone of us is told apart by it */
 	uint64_t next_opno; /* the thread's own */
 	uint64_t wakeups;
+	size_t batch_ops; /* small after a batch that the server refused whole, so that its culprit is found
+			   */
 	uint64_t next_due_ms; /* when something that was put off is due again; 0: nothing */
 	struct backoff backoff;
 	struct mutex lock; /* guards the next two */
@@ -80,6 +84,13 @@ static void put_off(struct uploader *u, struct item *i, uint64_t delay_ms)
 		u->next_due_ms = due;
 }
 
+/* The fault of one file: the others need not wait for it. */
+static bool is_of_the_object(int r)
+{
+	return r == -EIO || r == -EFBIG || r == -EMSGSIZE || r == -ENAMETOOLONG || r == -ELOOP ||
+		r == -EBADMSG;
+}
+
 /* Reads item `at`; 1: it stays in the batch, 0: put off. */
 static int read_one(struct uploader *u, struct outbox *o, size_t at, struct buf *raw)
 {
@@ -101,7 +112,13 @@ static int read_one(struct uploader *u, struct outbox *o, size_t at, struct buf 
 		r = outbox_drop(u->config.capture, &o->items[at]);
 		return r;
 	default:
-		return r;
+		if (!is_of_the_object(r))
+			return r;
+		log_warn("reading %s to send it: %s, trying again in %u s",
+			o->items[at].name ? o->items[at].name : "a file", err_str(r),
+			UNREADABLE_WAIT_MS / 1000);
+		put_off(u, &o->items[at], UNREADABLE_WAIT_MS);
+		return 0;
 	}
 }
 
@@ -238,6 +255,31 @@ static int send_until_known(
 	}
 }
 
+/*
+ * The server refuses the request as such, and has carried out nothing. Alone in its batch an operation is the
+ * culprit: it goes to the dead letters, its number is free again. Else the next batches are of one operation
+ * until it is found.
+ */
+static int narrow_down(struct uploader *u, struct outbox *o, int error)
+{
+	struct result refused = {.outcome = OUTCOME_REJECT, .code = error};
+	struct batch_reply reply = {.results = &refused, .results_count = 1};
+	size_t sent = 0;
+	int r;
+
+	for (size_t i = 0; i < o->count; i++)
+		sent += !o->items[i].adopt;
+	if (sent > 1) {
+		u->batch_ops = 1;
+		return 0;
+	}
+	refused.reason = strdup(remote_last_error(u->config.read.remote));
+	r = settle(u, o, &reply, u->next_opno - 1);
+	free(refused.reason);
+	u->batch_ops = BATCH_OPS;
+	return r;
+}
+
 static int send_batch(struct uploader *u, struct outbox *o, const struct buf *raw)
 {
 	cleanup_buf struct buf encoded = BUF_INIT;
@@ -258,7 +300,11 @@ static int send_batch(struct uploader *u, struct outbox *o, const struct buf *ra
 	if (!encoded.len)
 		return o->count ? settle(u, o, &none, last_opno) : 0;
 	r = inflight_save(u->config.state_dirfd, o, &encoded);
-	return r ? r : send_until_known(u, o, &encoded, last_opno);
+	if (!r)
+		r = send_until_known(u, o, &encoded, last_opno);
+	if (!r && u->batch_ops < BATCH_OPS)
+		u->batch_ops *= 2;
+	return r == -EINVAL || r == -EMSGSIZE ? narrow_down(u, o, r) : r;
 }
 
 static int one_batch(struct uploader *u, bool *ret_idle)
@@ -267,7 +313,7 @@ static int one_batch(struct uploader *u, bool *ret_idle)
 	struct outbox o;
 	int r;
 
-	r = outbox_collect(u->config.capture, BATCH_OPS, &o);
+	r = outbox_collect(u->config.capture, u->batch_ops, &o);
 	if (r)
 		return r;
 	*ret_idle = o.count == 0;
@@ -385,6 +431,7 @@ int uploader_start(const struct uploader_config *config, struct uploader **ret_u
 	u->config = *config;
 	mutex_init(&u->lock, RANK_QUEUE, "uploader");
 	u->run = id_new();
+	u->batch_ops = BATCH_OPS;
 	u->backoff = (struct backoff){.min_ms = 100, .max_ms = 60000};
 	r = syncstate_peek_meta(config->read.state, "opno", &opno, sizeof(opno), &len);
 	if (!r && len != sizeof(opno))
