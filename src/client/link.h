@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Whether the server can be reached: said once when it changes, waited for by those who need it. The poller
- * probes; the uploader waits for it. Lock: rank 45. Any thread.
+ * probes; the uploader waits for it. Lock: rank 46. Any thread.
  */
 #ifndef SYNCFS_CLIENT_LINK_H
 #define SYNCFS_CLIENT_LINK_H
