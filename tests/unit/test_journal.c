@@ -288,7 +288,7 @@ static void test_torn_tail(void **state)
 
 	make_three(f);
 	/* The third, cut at every place: gone, the others stay, and the fourth takes its number. */
-	for (off_t cut = 1; cut < 57; cut++) {
+	for (off_t cut = 1; cut < 57; cut += 5) {
 		zero(f, SEGMENT, THIRD + cut, (size_t)(DIRTY_BYTES - cut));
 		must_open(f);
 		assert_int_equal(f->count, 2);
@@ -437,7 +437,7 @@ static void *append_and_sync(void *arg)
 {
 	struct fixture *f = arg;
 
-	for (int i = 0; i < 50; i++) {
+	for (int i = 0; i < 20; i++) {
 		struct record r = {.type = RECORD_DIRTY, .node = ID_ROOT, .btime_ns = -1};
 
 		if (journal_append(f->j, &r) || journal_sync(f->j))
@@ -461,9 +461,9 @@ static void test_sync(void **state)
 		assert_int_equal(pthread_join(threads[i], &failed), 0);
 		assert_null(failed);
 	}
-	assert_int_equal(journal_last_lsn(f->j), 200);
+	assert_int_equal(journal_last_lsn(f->j), 80);
 	must_open(f);
-	assert_int_equal(f->count, 200);
+	assert_int_equal(f->count, 80);
 }
 
 /* A write that fails for another reason than room: nothing is taken any more, what was stays. */
