@@ -95,6 +95,7 @@ static int spot_look(
 	struct round *rd, struct job *j, struct spot *s, enum holder *ret_holder, struct job **ret_other)
 {
 	struct job *other;
+	struct stat_id was;
 	struct id node;
 	int r;
 
@@ -133,11 +134,20 @@ static int spot_look(
 		*ret_holder = HOLDER_SWAP;
 		return 0;
 	}
+	was = s->now;
 	if (other->state == JOB_TODO)
 		place_job(rd, other);
 	r = spot_restat(s);
-	*ret_holder = HOLDER_NONE;
-	return r ? r : s->now.ino ? -EAGAIN : 0;
+	if (r)
+		return r;
+	/* The other may have gone round a ring and swapped us into place. */
+	*ret_holder = s->now.ino && j->has_s && stat_id_same_object(&s->now, &j->s.disk) ? HOLDER_SELF
+											 : HOLDER_NONE;
+	if (!s->now.ino || *ret_holder == HOLDER_SELF)
+		return 0;
+	if (!stat_id_same_object(&s->now, &was))
+		rd->retry = true; /* a ring of more than two: the next pass goes on */
+	return -EAGAIN;
 }
 
 /* ---- further names ---- */

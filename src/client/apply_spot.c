@@ -24,9 +24,17 @@ struct job *apply_job_of(const struct round *rd, const struct id *node)
 
 int apply_name_add(struct node_state *n, const struct id *parent, const char *name, uint64_t l)
 {
-	struct dentry *more = realloc(n->names, (n->names_count + 1) * sizeof(*more));
-	char *copy = strdup(name);
+	struct dentry *more;
+	char *copy;
 
+	for (size_t i = 0; i < n->names_count; i++) {
+		if (id_equal(&n->names[i].parent, parent) && strcmp(n->names[i].name, name) == 0) {
+			n->names[i].l = l;
+			return 0;
+		}
+	}
+	more = realloc(n->names, (n->names_count + 1) * sizeof(*more));
+	copy = strdup(name);
 	if (more)
 		n->names = more;
 	if (!more || !copy) {
