@@ -172,8 +172,11 @@ static int link_at(struct round *rd, struct job *j, struct spot *s, enum holder 
 	} else {
 		stage_name(stage);
 		r = place_link(c->tree, from.dirfd, from.name, c->tree->stage_fd, stage, &expected);
-		if (!r)
+		if (!r) {
 			r = spot_put(rd, s, holder, other, stage, &placed);
+			if (r)
+				apply_trash(rd, stage);
+		}
 	}
 	spot_fini(&from);
 	return r;
