@@ -141,7 +141,7 @@ static struct step *step_new(struct txn *x, enum place_type type, const struct n
 	step->node = n->node;
 	step->content = n->content;
 	step->name = strdup(name);
-	if (!step->name || meta_dir_path(x->s->meta, dir, &step->dir) < 0)
+	if (!step->name || txn_dir_path(x, dir, &step->dir) < 0)
 		return NULL;
 	return step;
 }
@@ -231,7 +231,7 @@ static int emit_moved(struct txn *x, const struct place_step *said, const struct
 	if (!step)
 		return -ENOMEM;
 	step->new_name = strdup(new_name);
-	r = step->new_name ? meta_dir_path(x->s->meta, new_dir, &step->new_dir) : -ENOMEM;
+	r = step->new_name ? txn_dir_path(x, new_dir, &step->new_dir) : -ENOMEM;
 	if (r == 0)
 		r = txn_expect(x, &n->node, &step->expect);
 	if (r == 0 && said->type == PLACE_EXCHANGE)

@@ -152,6 +152,8 @@ int store_place(
 
 /* ---- one transaction ---- */
 
+#define TXN_DIRS 16
+
 struct txn {
 	struct store *s;
 	bool in_place; /* rows follow the tree: nothing is placed */
@@ -160,6 +162,12 @@ struct txn {
 	int64_t nodes_delta;
 	uint64_t ops; /* that changed something */
 	struct map *ids; /* node -> struct stat_id: what steps of this transaction will leave */
+
+	/* kept from operation to operation, since many are about one directory; dropped when names change */
+	struct node_state dirs[TXN_DIRS];
+	size_t dirs_count, dirs_next;
+	struct id path_of;
+	char *path; /* NULL: none */
 
 	/* the operation being applied */
 	const struct commit_sender *sender;
@@ -195,6 +203,8 @@ int txn_apply(struct txn *x, const struct commit_sender *sender, const struct op
 /* COMMIT, place, sync, clear. The transaction is over in any case. -EIO: terminal. */
 int txn_commit(struct txn *x);
 void txn_rollback(struct txn *x);
+/* meta_dir_path() of a directory as the rows are now. */
+int txn_dir_path(struct txn *x, const struct id *dir, char **ret_path);
 /* What an earlier process left open. */
 int txn_redo(struct store *s);
 void result_pack(const struct result *r, struct buf *out);

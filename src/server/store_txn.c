@@ -83,9 +83,68 @@ int result_unpack(const void *bytes, size_t len, struct result *ret_result)
 
 /* ---- rows for the rules ---- */
 
+static void dirs_forget(struct txn *x)
+{
+	for (size_t i = 0; i < x->dirs_count; i++)
+		node_state_fini(&x->dirs[i]);
+	x->dirs_count = x->dirs_next = 0;
+	free(x->path);
+	x->path = NULL;
+}
+
+static const struct node_state *dirs_find(const struct txn *x, const struct id *node)
+{
+	for (size_t i = 0; i < x->dirs_count; i++) {
+		if (id_equal(&x->dirs[i].node, node))
+			return &x->dirs[i];
+	}
+	return NULL;
+}
+
+/* Takes the place of the oldest; without memory it is not kept. */
+static void dirs_keep(struct txn *x, const struct node_state *n)
+{
+	struct node_state copy;
+
+	if (node_state_copy(n, &copy) < 0)
+		return;
+	if (x->dirs_count < TXN_DIRS) {
+		x->dirs[x->dirs_count++] = copy;
+		return;
+	}
+	node_state_fini(&x->dirs[x->dirs_next]);
+	x->dirs[x->dirs_next] = copy;
+	x->dirs_next = (x->dirs_next + 1) % TXN_DIRS;
+}
+
 static int env_node_get(void *arg, const struct id *node, struct node_state *ret_node)
 {
-	return meta_node_get(((struct txn *)arg)->s->meta, node, ret_node);
+	struct txn *x = arg;
+	const struct node_state *kept = dirs_find(x, node);
+	int r;
+
+	if (kept)
+		return node_state_copy(kept, ret_node);
+	r = meta_node_get(x->s->meta, node, ret_node);
+	if (r == 0 && ret_node->kind == KIND_DIR && !ret_node->tomb)
+		dirs_keep(x, ret_node);
+	return r;
+}
+
+int txn_dir_path(struct txn *x, const struct id *dir, char **ret_path)
+{
+	int r;
+
+	if (!x->path || !id_equal(&x->path_of, dir)) {
+		free(x->path);
+		x->path = NULL;
+		r = meta_dir_path(x->s->meta, dir, &x->path);
+		if (r < 0)
+			return r;
+		x->path_of = *dir;
+	}
+	*ret_path = strdup(x->path);
+	return *ret_path ? 0 : -ENOMEM;
 }
 
 static int env_node_put(void *arg, const struct node_state *n)
@@ -96,6 +155,8 @@ static int env_node_put(void *arg, const struct node_state *n)
 	bool was_live, goes;
 	int r = n->tomb ? txn_expect(x, &n->node, &last) : 0;
 
+	if (n->tomb || dirs_find(x, &n->node))
+		dirs_forget(x);
 	/* The row of a dead node forgets its object, which the removal has yet to find. */
 	if (r == 0 && n->tomb)
 		r = txn_predict(x, &n->node, &last);
@@ -135,12 +196,21 @@ static int env_dentry_get(
 static int env_dentry_put(
 	void *arg, const struct id *parent, const char *name, const struct id *node, uint64_t l)
 {
-	return meta_dentry_put(((struct txn *)arg)->s->meta, parent, name, node, l);
+	struct txn *x = arg;
+
+	/* the name of a new file is no part of any directory's path, every other one may be */
+	if (x->op->type != OP_CREATE || x->op->kind == KIND_DIR || !id_equal(node, &x->op->node) ||
+		dirs_find(x, node))
+		dirs_forget(x);
+	return meta_dentry_put(x->s->meta, parent, name, node, l);
 }
 
 static int env_dentry_del(void *arg, const struct id *parent, const char *name)
 {
-	return meta_dentry_del(((struct txn *)arg)->s->meta, parent, name);
+	struct txn *x = arg;
+
+	dirs_forget(x);
+	return meta_dentry_del(x->s->meta, parent, name);
 }
 
 static int env_has_children(void *arg, const struct id *node)
@@ -235,6 +305,7 @@ static void txn_fini(struct txn *x, bool undone)
 	}
 	steps_fini(&x->steps);
 	result_fini(&x->own);
+	dirs_forget(x);
 	x->ids = NULL;
 	x->own = (struct result){0};
 }
