@@ -4,6 +4,7 @@
  * only place that decides the exit status: 0, or 1 after one sentence on stderr.
  */
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,6 +53,19 @@ static int run(const struct config *config, struct buf *why)
 	return server_run(config, reload, why);
 }
 
+/*
+ * What bodies and pages take is given back when they are done with, instead of staying with whichever thread
+ * was the last to have one.
+ */
+static void tune_memory(void)
+{
+#ifdef __GLIBC__
+	(void)mallopt(M_ARENA_MAX, 2);
+	(void)mallopt(M_MMAP_THRESHOLD, 1 << 20);
+	(void)mallopt(M_TRIM_THRESHOLD, 2 << 20);
+#endif
+}
+
 int main(int argc, char **argv)
 {
 	cleanup_buf struct buf why = BUF_INIT;
@@ -64,6 +78,7 @@ int main(int argc, char **argv)
 #endif
 	scrub_environment();
 	server_block_signals();
+	tune_memory();
 	log_set_program("syncfsd");
 	main_argc = argc;
 	main_argv = argv;

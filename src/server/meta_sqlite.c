@@ -248,7 +248,7 @@ int meta_open(const char *path, bool reader, struct meta **ret_meta, struct buf 
 	if (r == 0) {
 		(void)sqlite3_busy_timeout(m->db, BUSY_MS);
 		r = exec(m,
-			"PRAGMA journal_mode = WAL; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384;"
+			"PRAGMA journal_mode = WAL; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192;"
 			"PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864;");
 	}
 	if (r == 0)
