@@ -122,6 +122,14 @@ static bool authorize(struct router *r, struct exchange *x, struct token *ret_to
 	return false;
 }
 
+/* A client that names a tree must not get another one. */
+static bool asks_for(struct exchange *x, const struct token *token)
+{
+	const char *name = http_header(x, "Syncfs-Namespace");
+
+	return !name || !strcmp(name, token->ns);
+}
+
 static struct space *find_space(const struct services *services, const char *name)
 {
 	for (size_t i = 0; i < services->spaces_count; i++)
@@ -185,6 +193,10 @@ static bool admit(struct router *r, struct request *rq, struct exchange *x, stru
 		return false;
 	}
 	if (!(route->flags & ROUTE_OPEN)) {
+		if (!asks_for(x, &rq->token)) {
+			(void)response_refuse(rs, 403, "this token is for another namespace", "forbidden");
+			return false;
+		}
 		rq->space = find_space(r->services, rq->token.ns);
 		if (!rq->space) {
 			(void)response_refuse(
