@@ -15,6 +15,8 @@
 #include <syncfs/io.h>
 
 struct dir_handle {
+	struct dir_handle *next, **at_next; /* of the view; guarded by its dirs_lock */
+
 	struct mutex lock; /* below every other lock: entries are interned while it is held */
 	DIR *stream;
 	off_t at; /* cookie of what readdir() gives next */
@@ -26,8 +28,27 @@ static struct dir_handle *dir_handle_of(const struct fuse_file_info *fi)
 	return (struct dir_handle *)(uintptr_t)fi->fh; /* NOLINT: what opendir put there */
 }
 
-static void dir_handle_free(struct dir_handle *h)
+static void dir_handle_add(struct view *v, struct dir_handle *h)
 {
+	MUTEX_GUARD(&v->dirs_lock);
+	h->next = v->dirs;
+	h->at_next = &v->dirs;
+	if (h->next)
+		h->next->at_next = &h->next;
+	v->dirs = h;
+}
+
+static void dir_handle_free(struct view *v, struct dir_handle *h)
+{
+	mutex_lock(&v->dirs_lock);
+	*h->at_next = h->next;
+	if (h->next)
+		h->next->at_next = h->at_next;
+	mutex_unlock(&v->dirs_lock);
+	/* Nobody reads it any more. That the last one is done is known by way of the kernel; said here, too.
+	 */
+	mutex_lock(&h->lock);
+	mutex_unlock(&h->lock);
 	(void)closedir(h->stream);
 	mutex_fini(&h->lock);
 	free(h);
@@ -59,16 +80,23 @@ void fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	(void)steal_fd(&fd); /* the stream's */
 	mutex_init(&h->lock, RANK_INODE_TABLE, "directory handle");
 	h->stream = stream;
+	dir_handle_add(v, h);
 	fi->fh = (uintptr_t)h;
 	if (fuse_reply_open(req, fi) == -ENOENT)
-		dir_handle_free(h);
+		dir_handle_free(v, h);
 }
 
 void fs_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	(void)ino;
-	dir_handle_free(dir_handle_of(fi));
+	dir_handle_free(view_of(req), dir_handle_of(fi));
 	reply_result(req, 0);
+}
+
+void fs_drop_dirs(struct view *v)
+{
+	while (v->dirs)
+		dir_handle_free(v, v->dirs);
 }
 
 /* ---- reading ---- */

@@ -29,6 +29,8 @@
  * overtaken by the file's arrival would hide it for CACHE_S.
  */
 
+struct dir_handle;
+
 struct view {
 	const struct tree *tree;
 	struct rwlock *tree_lock;
@@ -36,6 +38,9 @@ struct view {
 	struct invalidate *invalidate;
 	struct capture *capture; /* set before the loop */
 	bool sync_at_close; /* durable=local */
+
+	struct mutex dirs_lock; /* guards dirs; nothing is taken under it */
+	struct dir_handle *dirs; /* open directories */
 };
 
 static inline struct view *view_of(fuse_req_t req)
@@ -140,6 +145,8 @@ void fs_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct 
 void fs_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi);
 
 void fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+/* What the kernel could not release any more; when nothing is served. */
+void fs_drop_dirs(struct view *v);
 void fs_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
 void fs_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
 void fs_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);

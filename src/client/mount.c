@@ -228,6 +228,7 @@ int mount_new(const struct mount_config *config, struct mount **ret_mount, struc
 		return r;
 	}
 	raise_descriptors();
+	mutex_init(&m->view.dirs_lock, RANK_INODE_TABLE, "directory handles");
 	m->view.tree = config->tree;
 	m->view.tree_lock = config->tree_lock;
 	m->view.sync_at_close = config->sync_at_close;
@@ -274,6 +275,7 @@ void mount_free(struct mount *m)
 		fuse_session_destroy(m->session);
 	invalidate_free(m->view.invalidate);
 	inode_table_free(m->view.inodes);
+	mutex_fini(&m->view.dirs_lock);
 	stop_free(m->stop);
 	free(m->mountpoint);
 	free(m);
@@ -395,6 +397,7 @@ static void drop_handles(struct mount *m)
 
 	while ((h = inode_any_handle(m->view.inodes)))
 		fs_drop_handle(&m->view, h);
+	fs_drop_dirs(&m->view);
 }
 
 int mount_run(struct mount *m)
