@@ -133,7 +133,7 @@ static void check(const struct node_state *s, bool busy, const struct node_state
 	}
 	/* One version with two sets of attributes (merged at the server): those at most. */
 	if (s && !r->tomb && same_versions(s, r) && s->mode != r->mode)
-		assert_false(p.steps & ~(unsigned)(busy ? PLAN_WAIT : PLAN_ATTR));
+		assert_false(p.steps & ~(unsigned)(busy ? PLAN_WAIT : PLAN_ATTR | PLAN_CONTENT));
 	else if (s && !r->tomb && same_versions(s, r))
 		assert_int_equal(p.steps, PLAN_NOTHING);
 	else if (busy)
