@@ -68,9 +68,16 @@ static int is_agreed(struct poller *p, const struct node_state *n)
 		return n->tomb || n->seq < syncstate_gone_at(p->config.state, &n->node);
 	if (r)
 		return r;
-	same = !n->tomb && row.state.c == n->c && row.state.a == n->a && same_names(&row.state, n);
-	if (n->seq < row.state.seq)
-		same = true;
+	same = n->seq < row.state.seq;
+	if (!same && !n->tomb && row.state.c == n->c && row.state.a == n->a && same_names(&row.state, n)) {
+		struct plan plan;
+
+		/* Sent attributes may have been merged with others that we had not seen. */
+		r = plan_node(&row.state, false, n, &plan);
+		same = !r && plan.steps == PLAN_NOTHING;
+		if (!r)
+			plan_fini(&plan);
+	}
 	base_row_fini(&row);
 	return same;
 }

@@ -59,10 +59,13 @@ static bool same_attr(const struct node_state *s, const struct node_state *r)
 		(!s->xattr.len || memcmp(s->xattr.data, r->xattr.data, s->xattr.len) == 0);
 }
 
-/* The versions of the names that stayed may have moved on; that alone is nothing for the disk. */
+/*
+ * The versions of the names that stayed may have moved on; that alone is nothing for the disk. Attributes are
+ * compared also when their version is the same: what we sent may have been merged with what we had not seen.
+ */
 static bool is_same_version(const struct node_state *s, const struct node_state *r)
 {
-	if (s->c != r->c || s->a != r->a || s->names_count != r->names_count)
+	if (s->c != r->c || s->a != r->a || s->names_count != r->names_count || !same_attr(s, r))
 		return false;
 	for (size_t i = 0; i < s->names_count; i++) {
 		bool found = false;
@@ -102,7 +105,7 @@ int plan_node(const struct node_state *s, bool busy, const struct node_state *r,
 		}
 		if (!same_content(s, r))
 			p.steps |= PLAN_CONTENT;
-		if (s->a != r->a && !same_attr(s, r))
+		if (!same_attr(s, r))
 			p.steps |= PLAN_ATTR;
 		if (p.add_count || p.remove_count)
 			p.steps |= PLAN_NAMES;
