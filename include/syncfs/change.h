@@ -63,7 +63,7 @@ enum op_field {
 #define BASE_ANY INT64_MIN
 
 /*
- * One operation (sync-model 2.3). Which members count:
+ * One operation. Which members count:
  *  create    node kind parent name, mode mtime xattr; file: content + data or manifest; symlink: target
  *  write     node base_c, content + data or manifest; may carry mode, mtime, xattr; symlink: target
  *  rename    node parent name base_l -> new_parent new_name; other/other_base_c: replaced node or ID_NONE

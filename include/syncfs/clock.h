@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Time. Decisions use clock_mono_ms(); wall time is payload only (sync-model 2.12). */
+/* Time. Decisions use clock_mono_ms(); wall time is payload only. */
 #ifndef SYNCFS_CLOCK_H
 #define SYNCFS_CLOCK_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The server's commit rules (sync-model 2.3 and 2.5) as a pure function over rows: no I/O of its own, no
+ * The server's commit rules as a pure function over rows: no I/O of its own, no
  * clock, no threads. The store feeds it from its transaction, the simulator from memory. It reads and changes
  * rows through struct commit_env and emits, in order, the steps that make the plain tree equal to the rows.
  */

@@ -12,7 +12,7 @@
  *   -EISDIR 409 is-a-directory    -ENOTEMPTY 409 not-empty      -ELOOP 409 loop
  *   -EMLINK 409 too-many-links    -ENAMETOOLONG 414 name-too-long
  *   -E2BIG 431 header-too-large   -EOPNOTSUPP 501 unsupported
- *   The client has to rebase (sync-model 2.9):
+ *   The client has to rebase:
  *   -EXDEV 410 epoch (another history)   -ERANGE 410 diverged (not on this history)   -ENODATA 410 gone
  * (trimmed)
  *

@@ -6,6 +6,8 @@
  * *why when given. Unknown members of objects are ignored. Decoded structs own their memory; raw parts
  * are borrowed from the input.
  *
+ * message_batch.c, message_reply.c, message_page.c, message_chunks.c, message_simple.c.
+ *
  * A frame ("application/vnd.syncfs.batch") is: u32 big-endian JSON length, JSON, raw bytes.
  */
 #ifndef SYNCFS_MESSAGE_H
@@ -95,7 +97,7 @@ int error_encode(const char *text, const char *code, struct buf *out);
 void error_decode(
 	const void *bytes, size_t len, char *ret_text, size_t text_cap, char *ret_code, size_t code_cap);
 
-/* The simple form of POST /sync (protocol.md section 1). */
+/* The simple form of POST /sync (syncfs-protocol(7)). */
 enum simple_action { SIMPLE_UPLOAD = 1, SIMPLE_DELETE, SIMPLE_MKDIR, SIMPLE_RENAME };
 struct simple_request {
 	enum simple_action action;

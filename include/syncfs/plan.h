@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The client's rules as a pure function: what has to be done to one node so that the disk becomes what the
- * server has told (sync-model 2.2, 2.8). No I/O, no clock, no threads.
+ * server has told. No I/O, no clock, no threads.
  */
 #ifndef SYNCFS_PLAN_H
 #define SYNCFS_PLAN_H

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The thread that makes the backing directory what the server has told: the walk inward (sync-model 3.3).
- * Driven by R in the state database; pages of the poll bring contents along.
+ * The thread that makes the backing directory what the server has told: the walk inward.
+ * Driven by R in the state database; pages of the poll bring contents along. applier_recover() is in
+ * apply_recover.c.
  */
 #ifndef SYNCFS_CLIENT_APPLIER_H
 #define SYNCFS_CLIENT_APPLIER_H

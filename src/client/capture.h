@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The intake of changes: every mutation that the kernel asks for passes through here, into the journal and
- * the queue of the uploader, before the kernel hears success (sync-model 3.1). Callers name objects by
+ * the queue of the uploader, before the kernel hears success. Callers name objects by
  * identity (struct stat_id: dev, ino, btime); capture knows their nodes. An object it does not know (not
  * scanned yet) is left to the scan, which is asked for. Any FUSE thread. Never waits for the network.
  *
@@ -77,8 +77,6 @@ int capture_sync(struct capture *c);
 void capture_want_scan(struct capture *c);
 /* Waits until a scan has been asked for. False: stopping. */
 bool capture_await_scan(struct capture *c);
-/* Gives up the queue: what is on disk merges by content instead (sync-model 2.9). While no uploader runs. */
-int capture_forget(struct capture *c);
 /* hold: uploader and scan return from waiting and do not wait again, until it is false. */
 void capture_hold(struct capture *c, bool hold);
 /* Operations in the queue, and files that are being written. */

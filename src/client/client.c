@@ -156,7 +156,7 @@ static int adopt(struct client *c)
 	return syncstate_commit(c->state);
 }
 
-/* sync-model 2.8, 0: what looks like an unmounted disk or an emptied directory is not a mass deletion. */
+/* What looks like an unmounted disk or an emptied directory is not a mass deletion. */
 static int check_root(struct client *c, struct buf *why)
 {
 	struct id known;

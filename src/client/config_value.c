@@ -23,7 +23,7 @@
 #define URL_MAX_BYTES 2048
 #define HOST_MAX_BYTES 253 /* RFC 1035 */
 #define NAMESPACE_MAX_BYTES 64
-#define BLOCK_DEFAULT_S 30 /* sync-model, durability dial */
+#define BLOCK_DEFAULT_S 30
 #define BLOCK_MAX_S 86400
 
 static int refuse(struct buf *why, const char *sentence)

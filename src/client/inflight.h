@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The batch that is on its way, on disk until it has been settled: after a crash the very same bytes are sent
- * again under the same numbers, so that the server answers from what it did the first time (sync-model 2.7).
+ * again under the same numbers, so that the server answers from what it did the first time.
  * Format: syncfs-journal(5).
  */
 #ifndef SYNCFS_CLIENT_INFLIGHT_H

@@ -360,7 +360,7 @@ int outbox_drop(struct capture *c, struct item *item)
 	return r;
 }
 
-int capture_forget(struct capture *c)
+int outbox_forget(struct capture *c)
 {
 	int r = 0;
 

@@ -2,7 +2,7 @@
 /*
  * The server's side of capture: picks operations from the queue for a batch, gives them numbers and bases,
  * and turns the server's results into the agreed state. Used by the uploader's thread only (one batch at a
- * time, sync-model 2.7).
+ * time).
  */
 #ifndef SYNCFS_CLIENT_OUTBOX_H
 #define SYNCFS_CLIENT_OUTBOX_H
@@ -64,6 +64,9 @@ int outbox_number(struct capture *c, struct outbox *o, uint64_t first_opno);
 int outbox_settle(struct capture *c, struct outbox *o, const struct batch_reply *reply, uint64_t last_opno);
 /* All back to the queue, in order (the request is known not to have been carried out). */
 void outbox_return(struct capture *c, struct outbox *o);
+
+/* Gives up the queue: what is on disk merges by content instead. While no uploader runs. */
+int outbox_forget(struct capture *c);
 
 /* Waits for work, at most until deadline_ms. False: stopping. */
 bool outbox_wait(struct capture *c, uint64_t *seen_wakeups, uint64_t deadline_ms);

@@ -20,7 +20,7 @@
 #include "rescan_found.h"
 #include "syncstate.h"
 
-#define HELD_MIN 1000 /* sync-model 2.8: deletions found by a scan are held from max(50 %, 1000) nodes on */
+#define HELD_MIN 1000 /* deletions found by a scan are held from max(50 %, 1000) nodes on */
 
 struct rescan {
 	struct rescan_config config;

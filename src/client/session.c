@@ -288,7 +288,7 @@ static int forget(struct session_run *s)
 	}
 	r = syncstate_commit(s->parts.state);
 	if (!r)
-		r = capture_forget(s->parts.capture);
+		r = outbox_forget(s->parts.capture);
 	if (!r)
 		r = inflight_remove(s->parts.state_dirfd);
 	return r;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Everything that talks to the server, as one thing to start and stop: uploader, poller, applier, scan, and
- * the thread that starts them anew when the two histories have to be merged (sync-model 2.9).
+ * the thread that starts them anew when the two histories have to be merged.
  */
 #ifndef SYNCFS_CLIENT_SESSION_H
 #define SYNCFS_CLIENT_SESSION_H

@@ -13,6 +13,7 @@
 #include "config.h"
 #include "inflight.h"
 #include "link.h"
+#include "outbox.h"
 #include "poller.h"
 #include "remote.h"
 #include "rescan.h"

@@ -97,11 +97,10 @@ int syncstate_peek_cursor(struct syncstate *s, struct cursor *ret_cursor); /* -E
 int syncstate_meta_put(struct syncstate *s, const char *key, const void *value, size_t len);
 int syncstate_peek_meta(
 	struct syncstate *s, const char *key, void *ret_value, size_t cap, size_t *ret_len); /* -ENOENT */
-/* Forgets S, R and the cursor: what is left merges by content (sync-model 2.8, lost state). */
+/* Forgets S, R and the cursor: what is left merges by content. */
 int syncstate_forget_all(struct syncstate *s);
 
-/* What the applier is about to put in place or take out, until the transaction that says it is done
- * (sync-model A3, A8). */
+/* What the applier is about to put in place or take out, until the transaction that says it is done. */
 struct apply_intent {
 	struct id node;
 	char stage_name[STAGE_NAME_BYTES];

@@ -256,8 +256,8 @@ static int open_connection(struct connection *c, const char *path)
 		return c->db ? sql_error(c, path) : -ENOMEM;
 	sqlite3_extended_result_codes(c->db, 1);
 	sqlite3_busy_timeout(c->db, 10000);
-	/* NORMAL: a power loss may take the last commits, which leaves an older S (sync-model 2.2 says why
-	 * that is safe). */
+	/* NORMAL: a power loss may take the last commits, which leaves an older S:
+	 * what comes again is known by its versions. */
 	return exec(c,
 		"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-2048; PRAGMA "
 		"mmap_size=0;"

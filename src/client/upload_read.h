@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Reads what a batch is to carry: attributes and content of each item from the backing directory, stable or
- * not at all (sync-model 2.11); what the server has told already is recognised by content. Used by the
+ * not at all; what the server has told already is recognised by content. Used by the
  * uploader's thread.
  */
 #ifndef SYNCFS_CLIENT_UPLOAD_READ_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The simple form: requests of scripts and entries of their polls, byte for byte as protocol.md section 1
+ * The simple form: requests of scripts and entries of their polls, byte for byte as syncfs-protocol(7)
  * fixes them. Used by the server only. Never touches the tree.
  */
 #include <syncfs/message.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The simple form of protocol.md section 1: handlers for scripts and curl. Statuses and bodies are fixed to
+/* The simple form of syncfs-protocol(7): handlers for scripts and curl. Statuses and bodies are fixed to
  * the letter. */
 #ifndef SYNCFS_SERVER_API_SIMPLE_H
 #define SYNCFS_SERVER_API_SIMPLE_H

@@ -3,7 +3,7 @@
  * HTTP/1.1 over libmicrohttpd, whose only user this is; knows nothing of sync. One epoll thread reads
  * requests whole and sends answers; in between the connection is suspended and a worker runs handle(). A
  * request passes head() once its header is there, before any of its body is read, then handle(), as often as
- * it parks itself, then done().
+ * it parks itself, then done(). The daemon is in http.c, what requests ask for in http_request.c.
  */
 #ifndef SYNCFS_SERVER_HTTP_H
 #define SYNCFS_SERVER_HTTP_H

@@ -4,7 +4,7 @@
  * place-intents. A contract without any database in it. One handle is used by one thread at a time (the
  * caller's lock); a second, reading handle may be open beside the writing one and sees what has been
  * committed. Any error but those named is -EIO or -ENOSPC and ends the transaction's usefulness: the caller
- * rolls back.
+ * rolls back. In SQLite: meta_sqlite.c, meta_sqlite_node.c, meta_sqlite_log.c.
  */
 #ifndef SYNCFS_SERVER_META_H
 #define SYNCFS_SERVER_META_H

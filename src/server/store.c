@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The store as a whole: opened, refused, closed. Called by main. The rules of what may be opened
- * (sync-model 2.8) are here; what happens with it is in the other store_*.c.
+ * are here; what happens with it is in the other store_*.c.
  */
 #include "store_internal.h"
 

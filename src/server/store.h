@@ -2,11 +2,13 @@
 /*
  * The one commit path of a namespace: a directory of plain files plus `.syncfs/meta.db`. Everything that
  * changes the tree goes through here: native batches, the simple form, plain file access and edits made by
- * hand. Order (sync-model 3.4): content staged and verified, made durable, one transaction (dedup, rules of
+ * hand. Order: content staged and verified, made durable, one transaction (dedup, rules of
  * commit.h, rows, feed, place-intents), COMMIT (synchronous=FULL), placed by exchange into the tree,
  * directories synced, intents cleared; only then the call returns and the feed listener is told. Any fsync or
  * COMMIT error is terminal: every later call gives -EIO, and the process ends. Thread-safe: any thread; calls
  * that commit wait for each other (group commit where they queue up).
+ * In store.c: open and close; store_batch.c, store_path.c, store_simple.c, store_read.c, store_want.c,
+ * store_hand.c what their names say; store_txn.c: the failed state.
  */
 #ifndef SYNCFS_SERVER_STORE_H
 #define SYNCFS_SERVER_STORE_H

@@ -2,7 +2,7 @@
 /*
  * Native batches: staged in the caller's thread, then committed together with whatever else waits (one caller
  * leads, the others get their answers from it). Called by api_sync. Decides about repeats, gaps and
- * superseded runs (sync-model 2.7); about everything else commit.h decides.
+ * superseded runs; about everything else commit.h decides.
  */
 #include "store_internal.h"
 

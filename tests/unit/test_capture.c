@@ -4,6 +4,7 @@
  * and who is refused.
  */
 #include "client_fixture.h"
+#include "outbox.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -413,7 +414,7 @@ static void test_forget(void **state)
 	struct fixture *f = *state;
 
 	do_everything(f);
-	assert_int_equal(capture_forget(f->capture), 0);
+	assert_int_equal(outbox_forget(f->capture), 0);
 	assert_string_equal(queue(f), "");
 	fixture_reopen(f);
 	assert_int_equal(f->replayed, 0);

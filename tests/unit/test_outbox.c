@@ -197,7 +197,7 @@ static void test_bases(void **state)
 	outbox_return(f->capture, &o);
 	outbox_fini(&o);
 	/* Both halves of an exchange, of the agreed state and of the batch. */
-	assert_int_equal(capture_forget(f->capture), 0);
+	assert_int_equal(outbox_forget(f->capture), 0);
 	write_file(f, "a", "");
 	agree(f, &ID_ROOT, "a", 20);
 	do_create(f, "", "b", KIND_FILE);

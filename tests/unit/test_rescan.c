@@ -6,6 +6,7 @@
 
 #include <syncfs/clock.h>
 
+#include "outbox.h"
 #include "rescan.h"
 
 #define DEADLINE_MS 30000
@@ -115,14 +116,14 @@ static void test_changed(void **state)
 	write_file(f, "a", "TEXT");
 	expect_found(f, "W");
 	assert_true(id_equal(&first(f)->node, &a));
-	assert_int_equal(capture_forget(f->capture), 0);
+	assert_int_equal(outbox_forget(f->capture), 0);
 	/* Attributes. */
 	make_file(f, &ID_ROOT, "b", "text");
 	write_file(f, "a", "text");
 	assert_int_equal(unlinkat(f->tree.root_fd, "a", 0), 0);
 	assert_int_equal(utimensat(f->tree.root_fd, "b", times, 0), 0);
 	expect_found(f, "S Ua");
-	assert_int_equal(capture_forget(f->capture), 0);
+	assert_int_equal(outbox_forget(f->capture), 0);
 	make_dir(f, &ID_ROOT, "d");
 	assert_int_equal(fchmodat(f->tree.root_fd, "d", 0700, 0), 0);
 	assert_int_equal(scan(f), 0);
@@ -160,7 +161,7 @@ static void test_replaced(void **state)
 	must_rename(f, "doc~", "doc");
 	expect_found(f, "W");
 	assert_true(id_equal(&first(f)->node, &doc));
-	assert_int_equal(capture_forget(f->capture), 0);
+	assert_int_equal(outbox_forget(f->capture), 0);
 	doc = agree(f, &ID_ROOT, "doc", 2);
 	/* One that is known takes its place. */
 	other = make_file(f, &ID_ROOT, "other", "other");
