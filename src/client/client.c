@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,7 +35,7 @@ struct client {
 	struct syncstate *state;
 	struct mount *mount;
 	struct capture *capture;
-	struct session_run *session;
+	struct session_run *_Atomic session; /* its own threads call back before it is known here */
 	struct control *control;
 	int state_dirfd, state_lock, backing_lock;
 	bool tree_is_open;
@@ -185,7 +186,7 @@ static void on_released(void *arg)
 {
 	struct client *c = arg;
 
-	session_released(c->session);
+	session_released(atomic_load(&c->session));
 }
 
 static int make_capture(struct client *c, struct buf *why)
@@ -246,11 +247,14 @@ static int make_session(struct client *c, struct buf *why)
 		.invalidate = mount_invalidate(c->mount),
 		.state_dirfd = c->state_dirfd,
 	};
-	int r = session_start(&parts, &c->session);
+	struct session_run *session;
+	int r = session_start(&parts, &session);
 
 	if (r)
 		return fail(why, r, "synchronisation cannot be started: %s", err_str(r));
-	r = control_start(c->config->mountpoint, &session_control_ops, c->session, &c->control);
+	atomic_store(&c->session, session);
+	session_released(session); /* what was called before that */
+	r = control_start(c->config->mountpoint, &session_control_ops, session, &c->control);
 	if (r)
 		log_warn("syncfsctl cannot ask this mount: %s", err_str(r));
 	return 0;
