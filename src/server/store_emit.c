@@ -46,6 +46,23 @@ int txn_expect(struct txn *x, const struct id *node, struct stat_id *ret_stat)
 
 /* ---- steps from the rules ---- */
 
+/* meta_dir_path() of a directory as the rows are now. */
+static int dir_path(struct txn *x, const struct id *dir, char **ret_path)
+{
+	int r;
+
+	if (!x->path || !id_equal(&x->path_of, dir)) {
+		free(x->path);
+		x->path = NULL;
+		r = meta_dir_path(x->s->meta, dir, &x->path);
+		if (r < 0)
+			return r;
+		x->path_of = *dir;
+	}
+	*ret_path = strdup(x->path);
+	return *ret_path ? 0 : -ENOMEM;
+}
+
 /* Another file that has the content of n, opened, when it has it in truth. */
 static int open_holder(struct store *s, const struct id *other, const struct node_state *n)
 {
@@ -141,7 +158,7 @@ static struct step *step_new(struct txn *x, enum place_type type, const struct n
 	step->node = n->node;
 	step->content = n->content;
 	step->name = strdup(name);
-	if (!step->name || txn_dir_path(x, dir, &step->dir) < 0)
+	if (!step->name || dir_path(x, dir, &step->dir) < 0)
 		return NULL;
 	return step;
 }
@@ -231,7 +248,7 @@ static int emit_moved(struct txn *x, const struct place_step *said, const struct
 	if (!step)
 		return -ENOMEM;
 	step->new_name = strdup(new_name);
-	r = step->new_name ? txn_dir_path(x, new_dir, &step->new_dir) : -ENOMEM;
+	r = step->new_name ? dir_path(x, new_dir, &step->new_dir) : -ENOMEM;
 	if (r == 0)
 		r = txn_expect(x, &n->node, &step->expect);
 	if (r == 0 && said->type == PLACE_EXCHANGE)

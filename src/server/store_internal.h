@@ -203,8 +203,6 @@ int txn_apply(struct txn *x, const struct commit_sender *sender, const struct op
 /* COMMIT, place, sync, clear. The transaction is over in any case. -EIO: terminal. */
 int txn_commit(struct txn *x);
 void txn_rollback(struct txn *x);
-/* meta_dir_path() of a directory as the rows are now. */
-int txn_dir_path(struct txn *x, const struct id *dir, char **ret_path);
 /* What an earlier process left open. */
 int txn_redo(struct store *s);
 void result_pack(const struct result *r, struct buf *out);

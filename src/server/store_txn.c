@@ -131,22 +131,6 @@ static int env_node_get(void *arg, const struct id *node, struct node_state *ret
 	return r;
 }
 
-int txn_dir_path(struct txn *x, const struct id *dir, char **ret_path)
-{
-	int r;
-
-	if (!x->path || !id_equal(&x->path_of, dir)) {
-		free(x->path);
-		x->path = NULL;
-		r = meta_dir_path(x->s->meta, dir, &x->path);
-		if (r < 0)
-			return r;
-		x->path_of = *dir;
-	}
-	*ret_path = strdup(x->path);
-	return *ret_path ? 0 : -ENOMEM;
-}
-
 static int env_node_put(void *arg, const struct node_state *n)
 {
 	struct txn *x = arg;
