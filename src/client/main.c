@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -175,6 +176,9 @@ int main(int argc, char **argv)
 	int status = 0, r;
 
 	log_set_program("syncfs");
+	/* Threads that come and go with the load would each leave an arena behind (mallopt(3)). */
+	(void)mallopt(M_ARENA_MAX, 2);
+	(void)mallopt(M_TRIM_THRESHOLD, 1 << 20);
 	r = config_parse(argc, argv, &config, &why);
 	if (r) {
 		log_error("%s", buf_cstr(&why) ? buf_cstr(&why) : err_str(r));

@@ -6,6 +6,7 @@
 #include "uploader.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -26,6 +27,7 @@
 	512 /* small enough that the next side starts early, large enough that a round trip is shared */
 #define BATCH_RAW_BYTES (4u << 20)
 #define IDLE_WAIT_MS 60000
+#define TRIM_OPS 2000
 #define UNREADABLE_WAIT_MS 30000
 
 struct uploader {
@@ -34,6 +36,7 @@ struct uploader {
 	struct id run; /* of this start: a clone of us is told apart by it */
 	uint64_t next_opno; /* the thread's own */
 	uint64_t wakeups;
+	uint64_t trimmed_ops; /* sent when memory was last given back */
 	size_t batch_ops; /* small after a batch that the server refused whole, so that its culprit is found
 			   */
 	uint64_t next_due_ms; /* when something that was put off is due again; 0: nothing */
@@ -389,6 +392,17 @@ static const char *why_identity(int r)
 	}
 }
 
+/* A backlog that has been sent leaves holes behind: the process is to be small again when nothing happens. */
+static void give_memory_back(struct uploader *u)
+{
+	uint64_t ops = atomic_load_explicit(&u->ops, memory_order_relaxed);
+
+	if (ops - u->trimmed_ops < TRIM_OPS)
+		return;
+	u->trimmed_ops = ops;
+	(void)malloc_trim(0);
+}
+
 static void *run(void *arg)
 {
 	struct uploader *u = arg;
@@ -410,6 +424,7 @@ static void *run(void *arg)
 		}
 		if (r || !idle)
 			continue;
+		give_memory_back(u);
 		if (!outbox_wait(u->config.capture, &u->wakeups,
 			    u->next_due_ms ? u->next_due_ms : clock_mono_ms() + IDLE_WAIT_MS))
 			break;
