@@ -34,6 +34,7 @@ struct job {
 
 #define ROUND_JOBS 512
 #define TRASH_MARK 't' /* no hexadecimal digit: names in staging are */
+#define TRASH_INO_AT 16 /* where the inode number of what was agreed to go is in such a name, 16 digits */
 
 struct round {
 	const struct applier_config *config;

@@ -325,7 +325,7 @@ static int swap_with_dying(
 		r = place_exchange(c->tree, from->dirfd, from->name, &mine, to->dirfd, to->name, &theirs);
 	if (r)
 		return r;
-	apply_trash_name(trash);
+	apply_trash_name(trash, &theirs);
 	theirs.ctime_ns = 0;
 	if (theirs.mode && tree_kind(theirs.mode) == KIND_DIR)
 		r = place_rmdir(c->tree, from->dirfd, from->name, &theirs);
@@ -416,9 +416,10 @@ static int drop_name(struct round *rd, struct job *j, const struct dentry *d)
 		return r;
 	if (s.now.ino) {
 		r = apply_expected(rd, &j->s, &s, &expected);
-		apply_trash_name(trash);
-		if (!r)
+		if (!r) {
+			apply_trash_name(trash, &expected);
 			r = place_take(rd->config->tree, s.dirfd, s.name, &expected, trash);
+		}
 		if (!r) {
 			apply_trash(rd, trash);
 			invalidate_delete(rd->config->invalidate, &s.dir, &s.now, s.name);
@@ -505,7 +506,7 @@ static int node_remove(struct round *rd, struct job *j)
 		if (!r && s.now.ino && j->s.state.kind == KIND_DIR) {
 			r = place_rmdir(rd->config->tree, s.dirfd, s.name, &expected);
 		} else if (!r && s.now.ino) {
-			apply_trash_name(trash);
+			apply_trash_name(trash, &expected);
 			r = place_take(rd->config->tree, s.dirfd, s.name, &expected, trash);
 			if (!r)
 				apply_trash(rd, trash);

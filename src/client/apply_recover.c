@@ -38,6 +38,13 @@ static int note_intent(void *arg, const struct apply_intent *i)
 	return r;
 }
 
+/* Taken out as agreed, and S forgot it with the round: only the removal from staging was missing. */
+static bool is_settled(const char *name, const struct stat_id *st)
+{
+	return name[0] == TRASH_MARK && strlen(name) > TRASH_INO_AT &&
+		strtoull(name + TRASH_INO_AT, NULL, 16) == st->ino;
+}
+
 /* The staged object is one that S knows, with the content it had. */
 static bool is_agreed(struct recovery *rc, const char *name, const struct stat_id *st)
 {
@@ -48,11 +55,14 @@ static bool is_agreed(struct recovery *rc, const char *name, const struct stat_i
 	struct stat_id read;
 	struct id node;
 	bool same;
+	int r;
 
 	if (tree_kind(st->mode) != KIND_FILE)
 		return true; /* directories leave only when empty, links are names */
-	if (syncstate_peek_object(rc->config->state, st, &node) ||
-		syncstate_peek_base(rc->config->state, &node, &row))
+	r = syncstate_peek_object(rc->config->state, st, &node);
+	if (r == -ENOENT && syncstate_peek_count(rc->config->state) > 0)
+		return is_settled(name, st);
+	if (r || syncstate_peek_base(rc->config->state, &node, &row))
 		return false;
 	fd = tree_open_at(t, t->stage_fd, name, 0);
 	same = fd >= 0 && tree_hash_file(fd, &now, NULL, &read) == 0 && now.size == row.state.content.size &&

@@ -7,6 +7,7 @@
 #include "apply_spot.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <syncfs/io.h>
@@ -170,10 +171,12 @@ int apply_expected(
 		: -ESTALE;
 }
 
-void apply_trash_name(char *name)
+void apply_trash_name(char *name, const struct stat_id *expected)
 {
 	stage_name(name);
 	name[0] = TRASH_MARK;
+	(void)snprintf(name + TRASH_INO_AT, STAGE_NAME_BYTES - TRASH_INO_AT, "%016llx",
+		(unsigned long long)expected->ino);
 }
 
 void apply_trash(struct round *rd, const char *stage)
