@@ -102,7 +102,7 @@ static int is_told(struct poller *p, const struct node_state *n)
 
 /*
  * R and the cursor in one transaction. A page without news moves only the cursor, which may lag behind by a
- * second: what comes again is known (sync-model 2.4), and our own changes coming back cost no write.
+ * second: what comes again is known, and our own changes coming back cost no write.
  */
 static int store_page(struct poller *p, const struct page *page, size_t *ret_news)
 {
