@@ -170,7 +170,7 @@ static void test_all(void **state)
 }
 
 /*
- * The agreed state may be an older one of itself (sync-model 2.2): from any of them the same plan is reached
+ * The agreed state may be an older one of itself: from any of them the same plan is reached
  * in at most two steps, the second of which finds nothing.
  */
 static void test_stale_state_ends_at_the_same(void **state)
