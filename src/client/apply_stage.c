@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Steps A1 to A3 of a round: contents into staging, verified, with their attributes, durable, and the intents
+ * The first part of a round: contents into staging, verified, with their attributes, durable, and the intents
  * written. Called by the applier; touches nothing visible.
  */
 #include "apply.h"
