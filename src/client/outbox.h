@@ -58,7 +58,7 @@ int outbox_number(struct capture *c, struct outbox *o, uint64_t first_opno);
 
 /*
  * Results of the batch (one per item that is not adopt, in order), and the adopted ones: agreed state durable
- * enough (2.2), then the journal, then the queue. acked_opno and the client's opno counter are stored with
+ * enough, then the journal, then the queue. acked_opno and the client's opno counter are stored with
  * it.
  */
 int outbox_settle(struct capture *c, struct outbox *o, const struct batch_reply *reply, uint64_t last_opno);
