@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Steps A4 to A6 of a round: each node into place under the tree lock by what its plan says, what is
+ * The second part of a round: each node into place under the tree lock by what its plan says, what is
  * displaced checked. Called by the applier after staging; makes nothing durable and writes no state. A job
  * that cannot be placed now waits: R keeps it. One file, since placing a node may mean placing its parent, or
  * who holds its name, first.
