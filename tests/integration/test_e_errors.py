@@ -370,3 +370,13 @@ def test_metrics_are_text(world):
     assert reply.status == 200 and b"syncfs" in reply.body
     limits = server.request("GET", "/healthz", token="").json()
     assert "64" in json.dumps(limits) or "67108864" in json.dumps(limits)
+
+
+def test_tree_of_another_token(world):
+    """A client that names a tree is not given another one."""
+    server = world.server()
+    assert server.request("GET", "/tree", headers={"Syncfs-Namespace": "default"}).status == 200
+    reply = server.request("GET", "/tree", headers={"Syncfs-Namespace": "other"})
+    assert (reply.status, reply.json()["code"]) == (403, "forbidden")
+    with pytest.raises(AssertionError, match="another namespace"):
+        world.mount("A", server, namespace="other")
