@@ -247,7 +247,7 @@ static int settle_rename(
 		row->state.seq = res->seq;
 	}
 	if (!r && !id_is_none(&i->op.other))
-		r = settle_replaced(st, i, done || res->outcome == OUTCOME_KEPT, done ? res->seq : 0);
+		r = settle_replaced(st, i, done, done ? res->seq : 0);
 	name_remove(&row->state, &parent, i->op.name);
 	if (!r)
 		r = name_add(&row->state, &new_parent, i->op.new_name, done ? res->l : 0);
