@@ -16,25 +16,35 @@
 #include <syncfs/log.h>
 #include <syncfs/map.h>
 
+#include "capture.h"
 #include "syncstate.h"
 
 struct recovery {
 	const struct applier_config *config;
-	struct map *intents; /* stage name -> struct apply_intent */
+	struct map *intents; /* stage name -> struct apply_intent, its state owned */
+	struct apply_intent **order; /* the same, ascending seq */
+	size_t count;
 };
 
 static int note_intent(void *arg, const struct apply_intent *i)
 {
 	struct recovery *rc = arg;
-	struct apply_intent *copy = malloc(sizeof(*copy));
-	int r;
+	struct apply_intent **more = realloc(rc->order, (rc->count + 1) * sizeof(*more));
+	struct apply_intent *copy = calloc(1, sizeof(*copy));
+	int r = -ENOMEM;
 
-	if (!copy)
-		return -ENOMEM;
-	*copy = *i;
-	r = map_put(rc->intents, copy->stage_name, strlen(copy->stage_name), copy);
+	if (more)
+		rc->order = more;
+	if (more && copy) {
+		*copy = *i;
+		r = node_state_copy(&i->state, &copy->state);
+	}
+	if (!r)
+		r = map_put(rc->intents, copy->stage_name, strlen(copy->stage_name), copy);
 	if (r)
 		free(copy);
+	else
+		more[rc->count++] = copy;
 	return r;
 }
 
@@ -105,27 +115,164 @@ static bool keep(void *arg, const char *name)
 	return true;
 }
 
+/* ---- what the round had placed before it could say so ---- */
+
+/* What lies under a name of R; -ENOENT. */
+static int stat_name(struct recovery *rc, const struct dentry *d, struct stat_id *ret_stat)
+{
+	cleanup_buf struct buf path = BUF_INIT;
+	cleanup_fd int dirfd = -1;
+	int r = capture_dir_path(rc->config->capture, &d->parent, &path);
+
+	if (r)
+		return r;
+	dirfd = tree_open_dir(rc->config->tree, buf_cstr(&path) ? buf_cstr(&path) : "");
+	return dirfd < 0 ? dirfd : tree_stat(dirfd, d->name, ret_stat);
+}
+
+/* The object is where R wants it, under all its names. */
+static bool is_placed(struct recovery *rc, const struct apply_intent *i, const struct base_row *base,
+	struct stat_id *ret_now)
+{
+	const struct node_state *r = &i->state;
+	struct stat_id now;
+
+	for (size_t k = 0; k < r->names_count; k++) {
+		if (stat_name(rc, &r->names[k], &now))
+			return false;
+		if (i->staged.ino ? now.ino != i->staged.ino || now.btime_ns != i->staged.btime_ns
+				  : !stat_id_same_object(&now, &base->disk))
+			return false;
+		*ret_now = now;
+	}
+	return r->names_count > 0;
+}
+
+static bool is_removed(struct recovery *rc, const struct base_row *base)
+{
+	struct stat_id now;
+
+	for (size_t k = 0; k < base->state.names_count; k++) {
+		if (stat_name(rc, &base->state.names[k], &now) == 0 && stat_id_same_object(&now, &base->disk))
+			return false;
+	}
+	return true;
+}
+
+static bool has_attr(const struct node_state *r, const struct stat_id *now)
+{
+	return (r->kind == KIND_SYMLINK || (now->mode & 0777) == r->mode) &&
+		(r->kind == KIND_DIR || now->mtime_ns == r->mtime_ns);
+}
+
+/* S := what was being applied; R goes unless it is newer, or attributes are still to be set. */
+static int settle(struct recovery *rc, const struct apply_intent *i, const struct stat_id *now)
+{
+	struct syncstate *s = rc->config->state;
+	struct base_row row = {.state = i->state};
+	bool whole = i->state.tomb || has_attr(&i->state, now);
+	struct node_state told;
+	int r;
+
+	if (i->state.tomb) {
+		r = syncstate_base_delete(s, &i->node);
+	} else {
+		/* Changed since it was placed: its identity alone, so that the scan looks at it. */
+		row.disk =
+			now->size == i->state.content.size || i->state.kind != KIND_FILE ? *now : i->staged;
+		row.state.a = whole ? i->state.a : 0;
+		r = syncstate_base_put(s, &row);
+	}
+	if (r)
+		return r;
+	r = syncstate_remote_get(s, &i->node, &told);
+	if (r)
+		return r == -ENOENT ? 0 : r;
+	if (told.seq <= i->state.seq && whole)
+		r = syncstate_remote_delete(s, &i->node);
+	node_state_fini(&told);
+	return r;
+}
+
+static int finish(struct recovery *rc, const struct apply_intent *i)
+{
+	struct base_row base = {0};
+	struct stat_id now = {0};
+	bool done, has_base;
+	int r = syncstate_peek_base(rc->config->state, &i->node, &base);
+
+	if (r && r != -ENOENT)
+		return r;
+	has_base = !r;
+	done = i->state.tomb ? has_base && is_removed(rc, &base)
+			     : (has_base || i->staged.ino) && is_placed(rc, i, &base, &now);
+	base_row_fini(&base);
+	if (!done)
+		return 0;
+	r = syncstate_begin(rc->config->state, false);
+	if (r)
+		return r;
+	r = settle(rc, i, &now);
+	if (r) {
+		syncstate_rollback(rc->config->state);
+		return r;
+	}
+	return syncstate_commit(rc->config->state);
+}
+
+static int compare_seq(const void *a, const void *b)
+{
+	const struct apply_intent *const *x = a, *const *y = b;
+
+	return (*x)->state.seq < (*y)->state.seq ? -1 : (*x)->state.seq > (*y)->state.seq;
+}
+
+/*
+ * Ended between placing and saying so. Without this the scan would take what was placed for changes made
+ * here, with an old base: conflicts with ourselves. Parents come first, so paths can be told.
+ */
+static int finish_all(struct recovery *rc)
+{
+	int r = 0;
+
+	if (rc->count)
+		qsort(rc->order, rc->count, sizeof(*rc->order), compare_seq);
+	/* Twice: a directory whose attributes changed last comes behind its children. */
+	for (size_t k = 0; k < 2 * rc->count && !r; k++)
+		r = finish(rc, rc->order[k % rc->count]);
+	return r;
+}
+
+static int clear_intents(struct recovery *rc)
+{
+	int r = syncstate_begin(rc->config->state, false);
+
+	if (r)
+		return r;
+	r = syncstate_intents_clear(rc->config->state);
+	if (r) {
+		syncstate_rollback(rc->config->state);
+		return r;
+	}
+	return syncstate_commit(rc->config->state);
+}
+
 int applier_recover(const struct applier_config *config)
 {
 	struct recovery rc = {.config = config, .intents = map_new()};
-	const void *key;
-	size_t pos = 0, len;
-	void *value;
 	int r = rc.intents ? syncstate_intents(config->state, note_intent, &rc) : -ENOMEM;
 
 	if (!r)
 		r = stage_sweep(config->tree, keep, &rc);
 	if (!r)
-		r = syncstate_begin(config->state, false);
-	if (!r) {
-		r = syncstate_intents_clear(config->state);
-		if (r)
-			syncstate_rollback(config->state);
-		else
-			r = syncstate_commit(config->state);
+		r = finish_all(&rc);
+	if (!r)
+		r = clear_intents(&rc);
+	for (size_t k = 0; k < rc.count; k++) {
+		node_state_fini(&rc.order[k]->state);
+		free(rc.order[k]);
 	}
-	while (rc.intents && map_next(rc.intents, &pos, &key, &len, &value))
-		free(value);
+	free(rc.order);
 	map_free(rc.intents);
 	return r;
 }

@@ -109,11 +109,15 @@ static int put_intents(struct round *rd)
 		return r;
 	for (size_t i = 0; i < rd->count && !r; i++) {
 		struct job *j = &rd->jobs[i];
-		struct apply_intent intent = {.node = j->r.node, .staged = j->staged_stat};
+		/* Its names are borrowed for the call. */
+		struct apply_intent intent = {.node = j->r.node, .staged = j->staged_stat, .state = j->r};
 
-		if (j->state == JOB_WAIT || !j->staged)
+		if (j->state == JOB_WAIT || !j->plan.steps)
 			continue;
-		memcpy(intent.stage_name, j->stage, sizeof(intent.stage_name));
+		if (j->staged)
+			memcpy(intent.stage_name, j->stage, sizeof(intent.stage_name));
+		else
+			stage_name(intent.stage_name);
 		r = syncstate_intent_put(s, &intent);
 	}
 	if (r) {
@@ -130,7 +134,7 @@ static bool is_network(int r)
 
 int apply_stage_round(struct round *rd)
 {
-	size_t files = 0, staged = 0;
+	size_t files = 0, work = 0;
 	bool offline = false;
 	int r;
 
@@ -139,11 +143,11 @@ int apply_stage_round(struct round *rd)
 
 		if (j->state == JOB_WAIT)
 			continue;
+		work += j->plan.steps != PLAN_NOTHING;
 		if (!(j->plan.steps & (PLAN_CREATE | PLAN_CONTENT)))
 			continue;
 		r = offline && !j->data && j->r.content.size ? -ENOTCONN : stage_job(rd, j);
 		if (!r) {
-			staged++;
 			files += j->r.kind == KIND_FILE;
 			continue;
 		}
@@ -161,5 +165,5 @@ int apply_stage_round(struct round *rd)
 				j->r.names_count ? j->r.names[0].name : "a file", err_str(r));
 	}
 	r = files ? sync_staged(rd, files) : 0;
-	return r || !staged ? r : put_intents(rd);
+	return r || !work ? r : put_intents(rd);
 }

@@ -103,8 +103,9 @@ int syncstate_forget_all(struct syncstate *s);
 /* What the applier is about to put in place or take out, until the transaction that says it is done. */
 struct apply_intent {
 	struct id node;
-	char stage_name[STAGE_NAME_BYTES];
-	struct stat_id staged; /* what was staged; ino 0: a removal, stage_name is where the object goes */
+	char stage_name[STAGE_NAME_BYTES]; /* without a staged object only a key */
+	struct stat_id staged; /* ino, btime of what was staged; ino 0: names, attributes or a removal */
+	struct node_state state; /* what it is to become; borrowed */
 };
 int syncstate_intent_put(struct syncstate *s, const struct apply_intent *i);
 int syncstate_intents_clear(struct syncstate *s);

@@ -67,6 +67,9 @@ struct id sql_column_id(sqlite3_stmt *st, int at); /* ID_NONE unless 16 bytes */
 int sql_run(struct connection *c, enum statement q); /* a statement without rows, reset afterwards */
 int sql_row(struct connection *c, enum statement q); /* 1 a row, 0 none, -errno; the caller resets */
 int sql_get_id(struct connection *c, enum statement q, struct id *ret_node); /* first column; -ENOENT */
+/* A state as bytes of a column, R and intents. Decoding: 0, -ENOMEM, -EBADMSG. */
+void node_state_encode(const struct node_state *n, struct buf *out);
+int node_state_decode(const void *bytes, size_t len, struct node_state *ret_node);
 int64_t sql_get_count(struct connection *c, enum statement q);
 
 #endif

@@ -30,7 +30,8 @@ static const char schema[] =
 	"CREATE TABLE IF NOT EXISTS remote_name(parent BLOB, name BLOB, node BLOB, PRIMARY KEY(parent, name, "
 	"node)) WITHOUT ROWID;"
 	"CREATE INDEX IF NOT EXISTS remote_name_node ON remote_name(node);"
-	"CREATE TABLE IF NOT EXISTS intent(stage TEXT PRIMARY KEY, node BLOB, ino INT, btime INT);"
+	"CREATE TABLE IF NOT EXISTS apply_intent(stage TEXT PRIMARY KEY, node BLOB, ino INT, btime INT, "
+	"state BLOB);"
 	"CREATE TABLE IF NOT EXISTS dead(opno INT, what TEXT, why TEXT);";
 
 static const char *const statements[Q_COUNT_ALL] = {
@@ -54,7 +55,7 @@ static const char *const statements[Q_COUNT_ALL] = {
 	[Q_REMOTE_COUNT] = "SELECT count(*) FROM remote",
 	[Q_META_GET] = "SELECT value FROM meta WHERE key=?1",
 	[Q_DEAD_COUNT] = "SELECT count(*) FROM dead",
-	[Q_INTENTS] = "SELECT stage,node,ino,btime FROM intent",
+	[Q_INTENTS] = "SELECT stage,node,ino,btime,state FROM apply_intent",
 	[Q_BASE_PUT] =
 		"INSERT OR REPLACE INTO "
 		"node(kind,c,a,seq,size,hash,target,mode,mtime,xattr,dev,ino,btime,dmtime,dctime,dsize,"
@@ -67,8 +68,9 @@ static const char *const statements[Q_COUNT_ALL] = {
 	[Q_REMOTE_NAMES_DELETE] = "DELETE FROM remote_name WHERE node=?1",
 	[Q_REMOTE_NAME_PUT] = "INSERT OR REPLACE INTO remote_name(parent,name,node) VALUES(?1,?2,?3)",
 	[Q_META_PUT] = "INSERT OR REPLACE INTO meta(key,value) VALUES(?1,?2)",
-	[Q_INTENT_PUT] = "INSERT OR REPLACE INTO intent(stage,node,ino,btime) VALUES(?1,?2,?3,?4)",
-	[Q_INTENTS_CLEAR] = "DELETE FROM intent",
+	[Q_INTENT_PUT] =
+		"INSERT OR REPLACE INTO apply_intent(stage,node,ino,btime,state) VALUES(?1,?2,?3,?4,?5)",
+	[Q_INTENTS_CLEAR] = "DELETE FROM apply_intent",
 	[Q_DEAD_PUT] = "INSERT INTO dead(opno,what,why) VALUES(?1,?2,?3)",
 };
 
@@ -179,19 +181,24 @@ int syncstate_forget_all(struct syncstate *s)
 {
 	return exec(&s->w,
 		"DELETE FROM node; DELETE FROM name; DELETE FROM remote; DELETE FROM remote_name;"
-		"DELETE FROM intent; DELETE FROM meta WHERE key='cursor'");
+		"DELETE FROM apply_intent; DELETE FROM meta WHERE key='cursor'");
 }
 
 /* ---- intents, dead letters ---- */
 
 int syncstate_intent_put(struct syncstate *s, const struct apply_intent *i)
 {
+	cleanup_buf struct buf state = BUF_INIT;
 	sqlite3_stmt *st = s->w.st[Q_INTENT_PUT];
 
+	node_state_encode(&i->state, &state);
+	if (state.error)
+		return state.error;
 	sqlite3_bind_text(st, 1, i->stage_name, -1, SQLITE_STATIC);
 	sql_bind_id(st, 2, &i->node);
 	sql_bind_u64(st, 3, i->staged.ino);
 	sqlite3_bind_int64(st, 4, i->staged.btime_ns);
+	sqlite3_bind_blob(st, 5, state.data, (int)state.len, SQLITE_STATIC);
 	return sql_run(&s->w, Q_INTENT_PUT);
 }
 
@@ -212,7 +219,11 @@ int syncstate_intents(struct syncstate *s, int (*fn)(void *arg, const struct app
 		snprintf(i.stage_name, sizeof(i.stage_name), "%s", (const char *)sqlite3_column_text(st, 0));
 		i.staged.ino = (uint64_t)sqlite3_column_int64(st, 2);
 		i.staged.btime_ns = sqlite3_column_int64(st, 3);
-		r = fn(arg, &i);
+		r = node_state_decode(
+			sqlite3_column_blob(st, 4), (size_t)sqlite3_column_bytes(st, 4), &i.state);
+		if (!r)
+			r = fn(arg, &i);
+		node_state_fini(&i.state);
 		if (r)
 			break;
 	}

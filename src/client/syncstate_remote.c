@@ -10,7 +10,7 @@
 
 #include <syncfs/limits.h>
 
-static void encode_state(const struct node_state *n, struct buf *out)
+void node_state_encode(const struct node_state *n, struct buf *out)
 {
 	buf_put(out, n->node.b, ID_BYTES);
 	buf_put_u64(out, n->seq);
@@ -62,7 +62,7 @@ static int decode_names(struct reader *r, struct node_state *n)
 	return reader_at_end(r) ? 0 : -EBADMSG;
 }
 
-static int decode_state(const void *bytes, size_t len, struct node_state *ret_node)
+int node_state_decode(const void *bytes, size_t len, struct node_state *ret_node)
 {
 	struct reader r = READER_INIT(bytes, len);
 	struct node_state n = {0};
@@ -146,7 +146,7 @@ int syncstate_remote_put(struct syncstate *s, const struct node_state *node)
 	sqlite3_stmt *st = s->w.st[Q_REMOTE_PUT];
 	int r;
 
-	encode_state(node, &bytes);
+	node_state_encode(node, &bytes);
 	if (bytes.error)
 		return bytes.error;
 	sql_bind_id(s->w.st[Q_REMOTE_NAMES_DELETE], 1, &node->node);
@@ -174,7 +174,8 @@ static int remote_get(struct connection *c, const struct id *node, struct node_s
 	sql_bind_id(st, 1, node);
 	r = sql_row(c, Q_REMOTE_GET);
 	if (r > 0)
-		r = decode_state(sqlite3_column_blob(st, 0), (size_t)sqlite3_column_bytes(st, 0), ret_node);
+		r = node_state_decode(
+			sqlite3_column_blob(st, 0), (size_t)sqlite3_column_bytes(st, 0), ret_node);
 	else if (r == 0)
 		r = -ENOENT;
 	sqlite3_reset(st);
@@ -218,7 +219,7 @@ int syncstate_peek_remotes(
 	sql_bind_u64(st, 1, after);
 	sql_bind_u64(st, 2, max);
 	while (count < max && (r = sql_row(&s->r, Q_REMOTES)) > 0) {
-		r = decode_state(
+		r = node_state_decode(
 			sqlite3_column_blob(st, 0), (size_t)sqlite3_column_bytes(st, 0), &nodes[count]);
 		if (r)
 			break;
