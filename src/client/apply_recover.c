@@ -159,39 +159,51 @@ static bool is_removed(struct recovery *rc, const struct base_row *base)
 	return true;
 }
 
-static bool has_attr(const struct node_state *r, const struct stat_id *now)
-{
-	return (r->kind == KIND_SYMLINK || (now->mode & 0777) == r->mode) &&
-		(r->kind == KIND_DIR || now->mtime_ns == r->mtime_ns);
-}
-
-/* S := what was being applied; R goes unless it is newer, or attributes are still to be set. */
-static int settle(struct recovery *rc, const struct apply_intent *i, const struct stat_id *now)
+/*
+ * S := what was being applied, as far as the disk proves it: a staged object had its attributes before it was
+ * placed; without one only the names are known. R goes unless there is more in it, or something newer.
+ */
+static int settle(struct recovery *rc, const struct apply_intent *i, const struct base_row *base,
+	const struct stat_id *now)
 {
 	struct syncstate *s = rc->config->state;
-	struct base_row row = {.state = i->state};
-	bool whole = i->state.tomb || has_attr(&i->state, now);
+	struct base_row row = {.state = i->state, .disk = *now};
+	bool whole = i->state.tomb || i->staged.ino;
 	struct node_state told;
 	int r;
 
-	if (i->state.tomb) {
-		r = syncstate_base_delete(s, &i->node);
-	} else {
-		/* Changed since it was placed: its identity alone, so that the scan looks at it. */
-		row.disk =
-			now->size == i->state.content.size || i->state.kind != KIND_FILE ? *now : i->staged;
-		row.state.a = whole ? i->state.a : 0;
-		r = syncstate_base_put(s, &row);
+	if (!whole) {
+		row.state = base->state;
+		row.state.names = i->state.names; /* borrowed, both */
+		row.state.names_count = i->state.names_count;
+	} else if (i->state.kind == KIND_FILE &&
+		(now->size != i->state.content.size || now->mtime_ns != i->state.mtime_ns)) {
+		row.disk = i->staged; /* changed since: by its identity alone, so that the scan looks at it */
 	}
-	if (r)
-		return r;
-	r = syncstate_remote_get(s, &i->node, &told);
+	r = i->state.tomb ? syncstate_base_delete(s, &i->node) : syncstate_base_put(s, &row);
+	if (!r)
+		r = syncstate_remote_get(s, &i->node, &told);
 	if (r)
 		return r == -ENOENT ? 0 : r;
 	if (told.seq <= i->state.seq && whole)
 		r = syncstate_remote_delete(s, &i->node);
 	node_state_fini(&told);
 	return r;
+}
+
+static int settle_in_turn(struct recovery *rc, const struct apply_intent *i, const struct base_row *base,
+	const struct stat_id *now)
+{
+	int r = syncstate_begin(rc->config->state, false);
+
+	if (r)
+		return r;
+	r = settle(rc, i, base, now);
+	if (r) {
+		syncstate_rollback(rc->config->state);
+		return r;
+	}
+	return syncstate_commit(rc->config->state);
 }
 
 static int finish(struct recovery *rc, const struct apply_intent *i)
@@ -206,18 +218,9 @@ static int finish(struct recovery *rc, const struct apply_intent *i)
 	has_base = !r;
 	done = i->state.tomb ? has_base && is_removed(rc, &base)
 			     : (has_base || i->staged.ino) && is_placed(rc, i, &base, &now);
+	r = done ? settle_in_turn(rc, i, &base, &now) : 0;
 	base_row_fini(&base);
-	if (!done)
-		return 0;
-	r = syncstate_begin(rc->config->state, false);
-	if (r)
-		return r;
-	r = settle(rc, i, &now);
-	if (r) {
-		syncstate_rollback(rc->config->state);
-		return r;
-	}
-	return syncstate_commit(rc->config->state);
+	return r;
 }
 
 static int compare_seq(const void *a, const void *b)

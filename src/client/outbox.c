@@ -41,6 +41,11 @@ void outbox_fini(struct outbox *o)
 	*o = (struct outbox){0};
 }
 
+static bool same_name(const struct id *a, const char *an, const struct id *b, const char *bn)
+{
+	return an && bn && id_equal(a, b) && strcmp(an, bn) == 0;
+}
+
 /* ---- what waits for what ---- */
 
 struct name_key {
@@ -115,11 +120,6 @@ static int block(struct map *blocked, const struct entry *e)
 	return r;
 }
 
-static bool same_name(const struct id *a, const char *an, const struct id *b, const char *bn)
-{
-	return an && bn && id_equal(a, b) && strcmp(an, bn) == 0;
-}
-
 bool outbox_depends(const struct item *b, const struct item *a)
 {
 	const struct op *x = &a->op, *y = &b->op;
@@ -142,53 +142,106 @@ bool outbox_depends(const struct item *b, const struct item *a)
 
 /* ---- collecting ---- */
 
-/* A file made and removed again before any of it was sent: nobody need ever hear of it. */
-static bool came_and_went(struct capture *c, const struct entry *create)
+/*
+ * A file that was made, and is gone before any of it was sent: removed, or replaced by the next one under its
+ * name (an editor's saves, git's lock files). Nobody need ever hear of it, and nobody could: its bytes are no
+ * more. What it had replaced itself, its end replaces.
+ */
+struct ghost {
+	struct entry *end; /* the unlink of it, or the rename over it */
+	struct id replaced; /* what it had taken the name of; ID_NONE */
+};
+
+/* One more operation on the ghost; false: not so simple, it is sent as it happened. */
+static bool ghost_step(struct ghost *g, struct entry *e, const struct id *node, struct entry **last_rename)
+{
+	if (e->in_flight || e->type == OP_LINK || e->type == OP_EXCHANGE)
+		return false;
+	if (e->type == OP_WRITE || e->type == OP_SETATTR)
+		return true; /* after a restart also behind the end */
+	if (g->end)
+		return false;
+	if (id_equal(&e->other, node)) {
+		g->end = e;
+		return true;
+	}
+	if (e->type == OP_UNLINK)
+		g->end = e;
+	if (e->type != OP_RENAME)
+		return true;
+	if (!id_is_none(&g->replaced))
+		return false;
+	g->replaced = e->other;
+	*last_rename = e;
+	return true;
+}
+
+static bool find_ghost(struct capture *c, struct entry *create, struct ghost *ret_ghost)
 {
 	struct local *l = pending_find(c->pending, &create->node);
+	struct entry *last_rename = NULL;
+	struct ghost g = {.replaced = ID_NONE};
 	unsigned left;
-	bool removed = false;
 
 	if (create->type != OP_CREATE || create->kind == KIND_DIR || !l || l->names_count)
 		return false;
 	left = l->entries;
-	for (const struct entry *e = create; e && left; e = e->next) {
-		if (id_equal(&e->other, &create->node))
-			return false;
-		if (!id_equal(&e->node, &create->node))
+	for (struct entry *e = create; e && left; e = e->next) {
+		if (!id_equal(&e->node, &create->node) && !id_equal(&e->other, &create->node))
 			continue;
 		left--;
-		if (e->in_flight || e->type == OP_RENAME || e->type == OP_LINK || e->type == OP_EXCHANGE)
+		if (!ghost_step(&g, e, &create->node, &last_rename))
 			return false;
-		removed = e->type == OP_UNLINK;
 	}
-	return removed && !left;
+	if (left || !g.end)
+		return false;
+	if (!id_is_none(&g.replaced)) {
+		const struct entry *end = g.end;
+		bool by_rename = id_equal(&end->other, &create->node);
+
+		if (!same_name(&last_rename->new_parent, last_rename->new_name,
+			    by_rename ? &end->new_parent : &end->parent,
+			    by_rename ? end->new_name : end->name))
+			return false;
+	}
+	*ret_ghost = g;
+	return true;
 }
 
+/* e leaves the queue for good, in the journal too. */
 static int drop(struct capture *c, struct entry *e)
 {
-	uint64_t lsns[2] = {e->lsn, e->dirty_lsn};
-	int r = journal_ack(c->journal, lsns, e->dirty_lsn ? 2 : 1);
+	int r = journal_ack(c->journal, &e->lsn, 1);
 
+	if (!r && e->dirty_lsn)
+		r = journal_ack(c->journal, &e->dirty_lsn, 1);
+	if (!r && e->absorbed_count)
+		r = journal_ack(c->journal, e->absorbed, e->absorbed_count);
 	pending_remove(c->pending, e);
 	cond_broadcast(&c->settled);
 	return r;
 }
 
-/* Drops every entry of create's node; gives the first entry behind them that is none of them. */
-static int drop_all(struct capture *c, struct entry *create, struct entry **ret_next)
+/*
+ * Drops every operation of the ghost. When its end stays, as one on what the ghost had replaced, the others
+ * stay in the journal until that is settled: a replay comes to the same.
+ */
+static int lay_ghost(struct capture *c, struct entry *create, const struct ghost *g, struct entry **ret_next)
 {
 	struct id node = create->node;
+	bool end_stays = id_equal(&g->end->other, &node) || !id_is_none(&g->replaced);
 	struct entry *next;
-	int r = 0;
+	int r = end_stays ? pending_retarget(c->pending, g->end, &node, &g->replaced) : 0;
 
 	*ret_next = NULL;
 	for (struct entry *e = create; e && !r; e = next) {
 		next = e->next;
-		if (id_equal(&e->node, &node))
-			r = drop(c, e);
-		else if (!*ret_next)
-			*ret_next = e;
+		if (!id_equal(&e->node, &node)) {
+			if (!*ret_next)
+				*ret_next = e;
+			continue;
+		}
+		r = end_stays ? pending_absorb(c->pending, g->end, e) : drop(c, e);
 	}
 	return r;
 }
@@ -286,14 +339,15 @@ static int collect_locked(struct capture *c, size_t max, struct map *blocked, st
 	uint64_t now = clock_mono_ms();
 	struct entry *e = pending_first(c->pending), *next;
 	struct last_dir last = {.path = BUF_INIT};
+	struct ghost ghost;
 	int r = 0;
 
 	for (size_t looked = 0; e && looked < LOOK_AHEAD_MAX && o->count < max && !r; e = next, looked++) {
 		next = e->next;
 		if (e->in_flight)
 			continue;
-		if (came_and_went(c, e)) {
-			r = drop_all(c, e, &next);
+		if (find_ghost(c, e, &ghost)) {
+			r = lay_ghost(c, e, &ghost, &next);
 			continue;
 		}
 		if (e->not_before_ms > now && (!o->next_due_ms || e->not_before_ms < o->next_due_ms))

@@ -442,10 +442,13 @@ static int follow_aliases_locked(struct capture *c, const struct outbox *o)
 /* Removes what has been settled from journal and queue. */
 static int let_go(struct capture *c, struct outbox *o)
 {
-	uint64_t *lsns = calloc(o->count * 2 + 1, sizeof(*lsns));
-	size_t count = 0;
+	size_t count = 0, room = 1;
+	uint64_t *lsns;
 	int r;
 
+	for (size_t i = 0; i < o->count; i++)
+		room += o->items[i].entry ? 2 + o->items[i].entry->absorbed_count : 0;
+	lsns = calloc(room, sizeof(*lsns));
 	if (!lsns)
 		return -ENOMEM;
 	mutex_lock(&c->lock);
@@ -458,6 +461,8 @@ static int let_go(struct capture *c, struct outbox *o)
 		lsns[count++] = e->lsn;
 		if (e->dirty_lsn)
 			lsns[count++] = e->dirty_lsn;
+		for (size_t k = 0; k < e->absorbed_count; k++)
+			lsns[count++] = e->absorbed[k];
 		pending_remove(c->pending, e);
 		o->items[i].entry = NULL;
 	}

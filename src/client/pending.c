@@ -64,6 +64,7 @@ void entry_free(struct entry *e)
 	free(e->name);
 	free(e->new_name);
 	free(e->target);
+	free(e->absorbed);
 	free(e);
 }
 
@@ -334,6 +335,43 @@ void pending_remove(struct pending *p, struct entry *e)
 		pending_settle(p, l);
 	}
 	entry_free(e);
+}
+
+int pending_absorb(struct pending *p, struct entry *into, struct entry *e)
+{
+	size_t count = into->absorbed_count + e->absorbed_count + 2;
+	uint64_t *more = realloc(into->absorbed, count * sizeof(*more));
+
+	if (!more)
+		return -ENOMEM;
+	into->absorbed = more;
+	more[into->absorbed_count++] = e->lsn;
+	if (e->dirty_lsn)
+		more[into->absorbed_count++] = e->dirty_lsn;
+	for (size_t i = 0; i < e->absorbed_count; i++)
+		more[into->absorbed_count++] = e->absorbed[i];
+	pending_remove(p, e);
+	return 0;
+}
+
+int pending_retarget(struct pending *p, struct entry *e, const struct id *from, const struct id *to)
+{
+	struct local *l = id_is_none(to) ? NULL : pending_local(p, to, e->kind, NULL);
+
+	if (!l && !id_is_none(to))
+		return -ENOMEM;
+	if (l)
+		l->entries++;
+	if (id_equal(&e->other, from))
+		e->other = *to;
+	else
+		e->node = *to;
+	l = pending_find(p, from);
+	if (l) {
+		l->entries--;
+		pending_settle(p, l);
+	}
+	return 0;
 }
 
 struct entry *pending_first(const struct pending *p)

@@ -26,6 +26,8 @@ struct entry {
 	char *name, *new_name, *target;
 	bool in_flight;
 	bool synced; /* content was fsynced: may be sent while writers are left */
+	uint64_t *absorbed; /* lsns that are settled with this one */
+	size_t absorbed_count;
 	uint64_t not_before_ms; /* tried and put off until then; 0 */
 };
 
@@ -67,6 +69,10 @@ void local_name_remove(struct local *l, const struct id *parent, const char *nam
 int pending_enqueue(struct pending *p, struct entry *e, const struct stat_id *object);
 /* Removes e from the queue and frees it. */
 void pending_remove(struct pending *p, struct entry *e);
+/* e leaves the queue, its lsns are into's from now on. 0 or -ENOMEM (nothing has changed). */
+int pending_absorb(struct pending *p, struct entry *into, struct entry *e);
+/* e says `to` (ID_NONE: nobody) where it said `from`, as its node or as the other. 0 or -ENOMEM. */
+int pending_retarget(struct pending *p, struct entry *e, const struct id *from, const struct id *to);
 struct entry *pending_first(const struct pending *p);
 size_t pending_count(const struct pending *p);
 /* The last entry of the node that is of any of the types (bit 1 << type) and not in flight; NULL. */
