@@ -146,6 +146,11 @@ struct node_state {
 void node_state_fini(struct node_state *n);
 int node_state_copy(const struct node_state *from, struct node_state *ret_to); /* deep; 0 or -ENOMEM */
 
+/* Gives the node this name, or its version to the name that it has; 0 or -ENOMEM. */
+int node_state_name_add(struct node_state *n, const struct id *parent, const char *name, uint64_t l);
+void node_state_name_remove(
+	struct node_state *n, const struct id *parent, const char *name); /* nothing when it has not */
+
 /* Where in the history of a tree: opaque to clients. Text form "EPOCH.SEQ.TAG" (hex.decimal.hex). */
 struct cursor {
 	struct id epoch;

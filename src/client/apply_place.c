@@ -196,7 +196,7 @@ static int add_link(struct round *rd, struct job *j, const struct dentry *d)
 		r = link_at(rd, j, &s, holder, other);
 	spot_fini(&s);
 	if (!r)
-		r = apply_name_add(&j->s.state, &d->parent, d->name, d->l);
+		r = node_state_name_add(&j->s.state, &d->parent, d->name, d->l);
 	return r ? r : apply_bind(rd, j);
 }
 
@@ -235,7 +235,7 @@ static int node_create(struct round *rd, struct job *j)
 		return r;
 	j->s.state = (struct node_state){.node = j->r.node, .kind = j->r.kind, .content = j->r.content};
 	j->has_s = true;
-	r = apply_name_add(&j->s.state, &d->parent, d->name, d->l);
+	r = node_state_name_add(&j->s.state, &d->parent, d->name, d->l);
 	if (!r)
 		r = apply_bind(rd, j);
 	for (size_t i = 1; i < j->r.names_count && !r; i++)
@@ -345,8 +345,8 @@ static int swap_with_living(struct round *rd, struct spot *from, struct spot *to
 
 	if (r)
 		return r;
-	apply_name_remove(&other->s.state, &to->parent, to->name);
-	r = apply_name_add(&other->s.state, &from->parent, from->name, 0);
+	node_state_name_remove(&other->s.state, &to->parent, to->name);
+	r = node_state_name_add(&other->s.state, &from->parent, from->name, 0);
 	inode_moved(c->inodes, &to->now, &from->dir, from->name);
 	return r ? r : apply_bind(rd, other);
 }
@@ -400,8 +400,8 @@ static int move_name(
 	spot_fini(&from);
 	if (r)
 		return r;
-	apply_name_remove(&j->s.state, &old_parent, old_name);
-	r = apply_name_add(&j->s.state, &to_name->parent, to_name->name, to_name->l);
+	node_state_name_remove(&j->s.state, &old_parent, old_name);
+	r = node_state_name_add(&j->s.state, &to_name->parent, to_name->name, to_name->l);
 	return r ? r : apply_bind(rd, j);
 }
 

@@ -21,42 +21,6 @@ struct job *apply_job_of(const struct round *rd, const struct id *node)
 	return map_get(rd->by_node, node->b, ID_BYTES);
 }
 
-/* ---- names of a state ---- */
-
-int apply_name_add(struct node_state *n, const struct id *parent, const char *name, uint64_t l)
-{
-	struct dentry *more;
-	char *copy;
-
-	for (size_t i = 0; i < n->names_count; i++) {
-		if (id_equal(&n->names[i].parent, parent) && strcmp(n->names[i].name, name) == 0) {
-			n->names[i].l = l;
-			return 0;
-		}
-	}
-	more = realloc(n->names, (n->names_count + 1) * sizeof(*more));
-	copy = strdup(name);
-	if (more)
-		n->names = more;
-	if (!more || !copy) {
-		free(copy);
-		return -ENOMEM;
-	}
-	more[n->names_count++] = (struct dentry){.parent = *parent, .name = copy, .l = l};
-	return 0;
-}
-
-void apply_name_remove(struct node_state *n, const struct id *parent, const char *name)
-{
-	for (size_t i = 0; i < n->names_count; i++) {
-		if (!id_equal(&n->names[i].parent, parent) || strcmp(n->names[i].name, name) != 0)
-			continue;
-		free(n->names[i].name);
-		n->names[i] = n->names[--n->names_count];
-		return;
-	}
-}
-
 /* ---- spots ---- */
 
 void spot_fini(struct spot *s)
@@ -200,7 +164,7 @@ int apply_bind(struct round *rd, struct job *j)
 
 void apply_lost_name(struct round *rd, struct job *other, const struct spot *s)
 {
-	apply_name_remove(&other->s.state, &s->parent, s->name);
+	node_state_name_remove(&other->s.state, &s->parent, s->name);
 	apply_bind(rd, other);
 	if (!other->s.state.names_count)
 		inode_displaced(rd->config->inodes, &s->now);

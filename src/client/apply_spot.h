@@ -33,8 +33,6 @@ int spot_put(struct round *rd, struct spot *s, enum holder holder, struct job *o
 	struct stat_id *ret_placed);
 
 struct job *apply_job_of(const struct round *rd, const struct id *node);
-int apply_name_add(struct node_state *n, const struct id *parent, const char *name, uint64_t l);
-void apply_name_remove(struct node_state *n, const struct id *parent, const char *name);
 bool apply_is_busy(struct round *rd, const struct id *node, const struct stat_id *object);
 /* The object at the spot, when it is still what was agreed; -ESTALE otherwise. */
 int apply_expected(

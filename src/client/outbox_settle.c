@@ -39,41 +39,7 @@ static int note_alias(struct outbox *o, const struct id *from, const struct id *
 	return map_put(o->alias, from->b, ID_BYTES, copy);
 }
 
-/* ---- names of a row ---- */
-
-static int name_add(struct node_state *n, const struct id *parent, const char *name, uint64_t l)
-{
-	struct dentry *more;
-	char *copy;
-
-	for (size_t i = 0; i < n->names_count; i++) {
-		if (id_equal(&n->names[i].parent, parent) && strcmp(n->names[i].name, name) == 0) {
-			n->names[i].l = l;
-			return 0;
-		}
-	}
-	more = realloc(n->names, (n->names_count + 1) * sizeof(*more));
-	copy = strdup(name);
-	if (more)
-		n->names = more;
-	if (!more || !copy) {
-		free(copy);
-		return -ENOMEM;
-	}
-	more[n->names_count++] = (struct dentry){.parent = *parent, .name = copy, .l = l};
-	return 0;
-}
-
-static void name_remove(struct node_state *n, const struct id *parent, const char *name)
-{
-	for (size_t i = 0; i < n->names_count; i++) {
-		if (!id_equal(&n->names[i].parent, parent) || strcmp(n->names[i].name, name) != 0)
-			continue;
-		free(n->names[i].name);
-		n->names[i] = n->names[--n->names_count];
-		return;
-	}
-}
+/* ---- rows ---- */
 
 static int put_or_delete(struct syncstate *s, const struct base_row *row)
 {
@@ -162,13 +128,14 @@ static int settle_create(struct settle *st, const struct item *i, const struct r
 	r = take_sent(&row, i, true);
 	if (!r && res->outcome == OUTCOME_KEPT) {
 		/* Here it still has our name; the server has it under the conflict name. */
-		r = name_add(&row.state, &res->parent, res->name, res->l);
+		r = node_state_name_add(&row.state, &res->parent, res->name, res->l);
 		if (!r)
 			r = syncstate_remote_put(st->c->state, &row.state);
-		name_remove(&row.state, &res->parent, res->name);
+		node_state_name_remove(&row.state, &res->parent, res->name);
 	}
 	if (!r)
-		r = name_add(&row.state, &parent, i->op.name, res->outcome == OUTCOME_KEPT ? 0 : res->l);
+		r = node_state_name_add(
+			&row.state, &parent, i->op.name, res->outcome == OUTCOME_KEPT ? 0 : res->l);
 	if (!r)
 		r = syncstate_base_put(st->c->state, &row);
 	base_row_fini(&row);
@@ -215,7 +182,7 @@ static int settle_replaced(struct settle *st, const struct item *i, bool done, u
 		return r == -ENOENT ? 0 : r;
 	if (!done)
 		r = expect_old(st->c->state, &row.state);
-	name_remove(&row.state, &parent, i->op.new_name);
+	node_state_name_remove(&row.state, &parent, i->op.new_name);
 	if (!r)
 		r = put_or_gone(st->c->state, &row, seq);
 	base_row_fini(&row);
@@ -235,9 +202,9 @@ static int settle_rename(
 		r = node_state_copy(&row->state, &at_server);
 		if (r)
 			return r;
-		name_remove(&at_server, &parent, i->op.name);
+		node_state_name_remove(&at_server, &parent, i->op.name);
 		at_server.seq = res->seq;
-		r = name_add(&at_server, &res->parent, res->name, res->l);
+		r = node_state_name_add(&at_server, &res->parent, res->name, res->l);
 		if (!r)
 			r = syncstate_remote_put(st->c->state, &at_server);
 		node_state_fini(&at_server);
@@ -248,9 +215,9 @@ static int settle_rename(
 	}
 	if (!r && !id_is_none(&i->op.other))
 		r = settle_replaced(st, i, done, done ? res->seq : 0);
-	name_remove(&row->state, &parent, i->op.name);
+	node_state_name_remove(&row->state, &parent, i->op.name);
 	if (!r)
-		r = name_add(&row->state, &new_parent, i->op.new_name, done ? res->l : 0);
+		r = node_state_name_add(&row->state, &new_parent, i->op.new_name, done ? res->l : 0);
 	return r ? r : put_or_delete(st->c->state, row);
 }
 
@@ -270,12 +237,12 @@ static int settle_exchange(
 		if (!r)
 			r = expect_old(st->c->state, &other.state);
 	}
-	name_remove(&row->state, &a, i->op.name);
-	name_remove(&other.state, &b, i->op.new_name);
+	node_state_name_remove(&row->state, &a, i->op.name);
+	node_state_name_remove(&other.state, &b, i->op.new_name);
 	if (!r)
-		r = name_add(&row->state, &b, i->op.new_name, done ? res->l : 0);
+		r = node_state_name_add(&row->state, &b, i->op.new_name, done ? res->l : 0);
 	if (!r)
-		r = name_add(&other.state, &a, i->op.name, done ? res->l : 0);
+		r = node_state_name_add(&other.state, &a, i->op.name, done ? res->l : 0);
 	/* The names swap owners: free both before either is written. */
 	if (!r)
 		r = syncstate_base_delete(st->c->state, &other_id);
@@ -301,9 +268,9 @@ static int settle_names(
 	if (r)
 		return r;
 	if (i->op.type == OP_LINK)
-		r = name_add(&row->state, &parent, i->op.name, done ? res->l : 0);
+		r = node_state_name_add(&row->state, &parent, i->op.name, done ? res->l : 0);
 	else
-		name_remove(&row->state, &parent, i->op.name);
+		node_state_name_remove(&row->state, &parent, i->op.name);
 	return r ? r : put_or_gone(st->c->state, row, done ? res->seq : 0);
 }
 
@@ -385,10 +352,10 @@ static int settle_adopted(struct settle *st, const struct item *i)
 	for (size_t k = 0; !r && k < n->names_count; k++) {
 		if (id_equal(&n->names[k].parent, &parent) && strcmp(n->names[k].name, i->op.name) == 0)
 			l = n->names[k].l;
-		name_remove(&row.state, &n->names[k].parent, n->names[k].name);
+		node_state_name_remove(&row.state, &n->names[k].parent, n->names[k].name);
 	}
 	if (!r)
-		r = name_add(&row.state, &parent, i->op.name, l);
+		r = node_state_name_add(&row.state, &parent, i->op.name, l);
 	if (!same_attr)
 		row.state.a = 0;
 	if (!r)

@@ -163,3 +163,37 @@ int cursor_from_text(const char *text, size_t len, struct cursor *ret_cursor)
 	*ret_cursor = c;
 	return 0;
 }
+
+int node_state_name_add(struct node_state *n, const struct id *parent, const char *name, uint64_t l)
+{
+	struct dentry *more;
+	char *copy;
+
+	for (size_t i = 0; i < n->names_count; i++) {
+		if (id_equal(&n->names[i].parent, parent) && strcmp(n->names[i].name, name) == 0) {
+			n->names[i].l = l;
+			return 0;
+		}
+	}
+	more = realloc(n->names, (n->names_count + 1) * sizeof(*more));
+	copy = strdup(name);
+	if (more)
+		n->names = more;
+	if (!more || !copy) {
+		free(copy);
+		return -ENOMEM;
+	}
+	more[n->names_count++] = (struct dentry){.parent = *parent, .name = copy, .l = l};
+	return 0;
+}
+
+void node_state_name_remove(struct node_state *n, const struct id *parent, const char *name)
+{
+	for (size_t i = 0; i < n->names_count; i++) {
+		if (!id_equal(&n->names[i].parent, parent) || strcmp(n->names[i].name, name) != 0)
+			continue;
+		free(n->names[i].name);
+		n->names[i] = n->names[--n->names_count];
+		return;
+	}
+}
