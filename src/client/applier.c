@@ -12,6 +12,7 @@
 
 #include <syncfs/backoff.h>
 #include <syncfs/clock.h>
+#include <syncfs/failpoint.h>
 #include <syncfs/io.h>
 #include <syncfs/log.h>
 
@@ -76,6 +77,7 @@ static void round_fini(struct round *rd)
 			apply_trash(rd, j->stage);
 		job_fini(j);
 	}
+	FAILPOINT("A10");
 	for (size_t i = 0; i < rd->trash_count; i++)
 		stage_drop(rd->config->tree, rd->trash[i]);
 	apply_close_dir(rd);
@@ -285,11 +287,15 @@ static int run_round(struct round *rd)
 	r = apply_stage_round(rd);
 	if (r)
 		return r;
+	FAILPOINT("A3");
 	mutex_lock(rd->config->apply_lock);
 	apply_place_round(rd);
+	FAILPOINT("A6");
 	r = sync_placed(rd);
+	FAILPOINT("A7");
 	if (!r)
 		r = advance_round(rd);
+	FAILPOINT("A8");
 	mutex_unlock(rd->config->apply_lock);
 	return r;
 }

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include <syncfs/failpoint.h>
 #include <syncfs/io.h>
 #include <syncfs/log.h>
 
@@ -549,6 +550,7 @@ static void place_job(struct round *rd, struct job *j)
 	if (j->state != JOB_TODO)
 		return;
 	j->state = JOB_ACTIVE;
+	FAILPOINT("A4");
 	r = claim(rd, j);
 	if (!r)
 		r = run_steps(rd, j);

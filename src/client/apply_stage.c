@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <syncfs/failpoint.h>
 #include <syncfs/io.h>
 #include <syncfs/log.h>
 #include <syncfs/manifest.h>
@@ -164,6 +165,8 @@ int apply_stage_round(struct round *rd)
 			log_warn("fetching %s: %s, trying again",
 				j->r.names_count ? j->r.names[0].name : "a file", err_str(r));
 	}
+	FAILPOINT("A1");
 	r = files ? sync_staged(rd, files) : 0;
+	FAILPOINT("A2");
 	return r || !work ? r : put_intents(rd);
 }

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include <syncfs/clock.h>
+#include <syncfs/failpoint.h>
 #include <syncfs/io.h>
 #include <syncfs/log.h>
 
@@ -178,6 +179,7 @@ static int begin_locked(struct capture *c, struct intent *i)
 		return r;
 	i->lsn = rec.lsn;
 	i->recorded = true;
+	FAILPOINT("U2");
 	return 0;
 }
 
@@ -188,6 +190,7 @@ int capture_begin(struct capture *c, struct intent *i)
 	if (is_reserved(c, &i->parent, i->name) || is_reserved(c, &i->new_parent, i->new_name))
 		return -EPERM;
 	rwlock_read(c->tree_lock);
+	FAILPOINT("U0");
 	mutex_lock(&c->lock);
 	r = begin_locked(c, i);
 	mutex_unlock(&c->lock);
@@ -213,7 +216,9 @@ static int end_locked(struct capture *c, struct intent *i, int error, const stru
 	done.dev = object->dev;
 	done.ino = object->ino;
 	done.btime_ns = object->btime_ns;
+	FAILPOINT("U3");
 	r = journal_append(c->journal, &done);
+	FAILPOINT("U4");
 	if (error)
 		return journal_ack(c->journal, &i->lsn, 1);
 	rec.lsn = i->lsn;
@@ -267,6 +272,7 @@ int capture_dirty(struct capture *c, const struct stat_id *object)
 		pending_settle(c->pending, l);
 	else
 		l->dirty_lsn = rec.lsn;
+	FAILPOINT("U1");
 	return r;
 }
 
@@ -319,6 +325,7 @@ int capture_closed(struct capture *c, const struct stat_id *object, bool synced)
 	mutex_lock(&c->lock);
 	r = closed_locked(c, object, synced);
 	mutex_unlock(&c->lock);
+	FAILPOINT("U5");
 	if (!r && synced)
 		r = journal_sync(c->journal);
 	return r;

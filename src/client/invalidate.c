@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <syncfs/failpoint.h>
 #include <syncfs/log.h>
 #include <syncfs/mutex.h>
 
@@ -115,6 +116,7 @@ static void *run(void *arg)
 			v->last = &v->first;
 		mutex_unlock(&v->lock);
 
+		FAILPOINT("A11");
 		r = send_item(v, item);
 		/* ENOENT: not known there. ENOTEMPTY, ENOTDIR, EBUSY: delete met something else; the entry
 		 * alone. ENODEV: unmounted. */

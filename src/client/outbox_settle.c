@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include <syncfs/failpoint.h>
 #include <syncfs/io.h>
 #include <syncfs/log.h>
 
@@ -446,8 +447,10 @@ int outbox_settle(struct capture *c, struct outbox *o, const struct batch_reply 
 	struct settle st = {.c = c, .o = o};
 	int r = settle_all(&st, reply, last_opno);
 
+	FAILPOINT("O4");
 	if (!r)
 		r = let_go(c, o);
+	FAILPOINT("O5");
 	if (!r)
 		c->released(c->released_arg);
 	return r;

@@ -12,6 +12,7 @@
 
 #include <syncfs/backoff.h>
 #include <syncfs/clock.h>
+#include <syncfs/failpoint.h>
 #include <syncfs/log.h>
 #include <syncfs/plan.h>
 
@@ -172,6 +173,7 @@ static int one_poll(struct poller *p, unsigned wait_s, bool *ret_more)
 	if (!r) {
 		let_uploader_settle(p, &page);
 		r = store_page(p, &page, &news);
+		FAILPOINT("P1");
 	}
 	if (!r) {
 		p->cursor = page.cursor;

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include <syncfs/clock.h>
+#include <syncfs/failpoint.h>
 #include <syncfs/io.h>
 #include <syncfs/limits.h>
 #include <syncfs/log.h>
@@ -143,6 +144,7 @@ static int put_flush(struct reading *rd, struct put *p)
 		p->refs[i].data = p->bytes.data + p->offsets[i];
 	if (p->count)
 		r = remote_put_chunks(rd->u->remote, p->refs, p->count);
+	FAILPOINT("O2");
 	p->count = 0;
 	buf_reset(&p->bytes);
 	return r;

@@ -14,6 +14,7 @@
 
 #include <syncfs/backoff.h>
 #include <syncfs/clock.h>
+#include <syncfs/failpoint.h>
 #include <syncfs/io.h>
 #include <syncfs/limits.h>
 #include <syncfs/log.h>
@@ -243,6 +244,7 @@ static int send_until_known(
 			return -ECANCELED;
 		r = remote_sync_bytes(u->config.read.remote, encoded, &reply);
 		if (!r) {
+			FAILPOINT("O3");
 			r = digest_reply(u, o, &reply, last_opno);
 			batch_reply_fini(&reply);
 			backoff_reset(&u->backoff);
@@ -303,6 +305,7 @@ static int send_batch(struct uploader *u, struct outbox *o, const struct buf *ra
 	if (!encoded.len)
 		return o->count ? settle(u, o, &none, last_opno) : 0;
 	r = inflight_save(u->config.state_dirfd, o, &encoded);
+	FAILPOINT("O1");
 	if (!r)
 		r = send_until_known(u, o, &encoded, last_opno);
 	if (!r && u->batch_ops < BATCH_OPS)

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <syncfs/failpoint.h>
+
 struct store_request {
 	struct store_request *next;
 	const struct batch *batch;
@@ -242,8 +244,10 @@ static void lead(struct store *s)
 		r = commit_all(s, list);
 		changed = r == 0 && s->at.seq != before;
 	}
+	FAILPOINT("C5");
 	if (changed)
 		store_changed(s);
+	FAILPOINT("C6");
 	MUTEX_GUARD(&s->queue_lock);
 	for (; list; list = next) {
 		next = list->next;
@@ -284,8 +288,10 @@ static int prepare_all(struct store *s, const struct batch *b, struct prepared *
 		if (prepared[i].missing_count) /* nothing from here on will be done */
 			break;
 	}
+	FAILPOINT("C2");
 	if (r == 0 && prepare_sync(s, prepared, b->ops_count) < 0)
 		r = store_fail(s, "make staged content durable", -EIO);
+	FAILPOINT("C3");
 	return r;
 }
 

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <syncfs/failpoint.h>
 #include <syncfs/log.h>
 
 #define DIRS_MAX 64
@@ -495,10 +496,12 @@ int store_place(
 			i++;
 		else if (r == 0)
 			r = place_step(&p, step);
+		FAILPOINT("C4c");
 		if (r < 0)
 			log_debug("place step %d \"%s\"/\"%s\": %s", (int)step->type, step->dir, step->name,
 				err_str(r));
 	}
+	FAILPOINT("C4d");
 	if (r >= 0)
 		r = dirs_sync(&p);
 	dirs_forget(&p);

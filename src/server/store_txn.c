@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include <syncfs/clock.h>
+#include <syncfs/failpoint.h>
 #include <syncfs/log.h>
 
 void (*store_hook_committed)(void);
@@ -371,7 +372,9 @@ static int carry_out(struct store *s, struct steps *steps, bool redo, int64_t in
 
 	if (r < 0)
 		return store_fail(s, "place in the tree", r);
+	FAILPOINT("C4e");
 	r = clear(s, placed, count, intent);
+	FAILPOINT("C4f");
 	free(placed);
 	return r < 0 ? store_fail(s, "clear place-intents", r) : 0;
 }
@@ -397,7 +400,9 @@ int txn_commit(struct txn *x)
 		txn_rollback(x);
 		return r;
 	}
+	FAILPOINT("C4");
 	r = meta_commit(s->meta);
+	FAILPOINT("C4b");
 	if (r < 0) {
 		txn_rollback(x);
 		return r == -ENOSPC ? r : store_fail(s, "commit", r);

@@ -5,6 +5,7 @@
  * move); what turns out to be another object goes back. Never removes a visible object other than an empty
  * directory: it displaces.
  */
+#include <syncfs/failpoint.h>
 #include <syncfs/tree.h>
 
 #include <dirent.h>
@@ -208,6 +209,7 @@ static int put_exchange(const struct tree *t, const char *staged_name, const str
 {
 	int r = swap(t, t->stage_fd, staged_name, dirfd, name);
 
+	FAILPOINT("A5x");
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r;
 	if (is_there(t->stage_fd, staged_name, old))
@@ -308,6 +310,7 @@ static int move_expected(const struct tree *t, int from_dirfd, const char *from,
 
 	if (r == 0)
 		r = move(t, from_dirfd, from, to_dirfd, to);
+	FAILPOINT("A5m");
 	if (r < 0)
 		return r;
 	*ret_was = was;
