@@ -443,6 +443,9 @@ void **proc_files(struct proc *p)
 
 void proc_at_end(struct proc *p, void (*fn)(void *arg), void *arg)
 {
+	for (size_t i = 0; i < p->at_end_count; i++)
+		if (p->at_end[i].fn == fn && p->at_end[i].arg == arg)
+			return;
 	if (p->at_end_count == sizeof(p->at_end) / sizeof(p->at_end[0]))
 		sim_fail("simulator", "too many calls at the end of %s", p->name);
 	p->at_end[p->at_end_count++] = (struct at_end){fn, arg};

@@ -40,7 +40,7 @@ struct proc *proc_current(void);
 struct machine *proc_machine(const struct proc *p);
 const char *proc_name(const struct proc *p);
 /* Called once when the process has ended, however, latest first: what the kernel does for it (closing
- * descriptors, dropping locks). Must not block. */
+ * descriptors, dropping locks). Must not block; sim_point() does nothing there. The same again: once. */
 void proc_at_end(struct proc *p, void (*fn)(void *arg), void *arg);
 /* A slot for the file table of sysio.c. */
 void **proc_files(struct proc *p);

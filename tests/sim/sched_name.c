@@ -1,28 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Names for the threads that syncfs makes, for the trace: the file of the function that the thread starts
- * with ("uploader", "applier"), from the symbols of this program. Called by sched.c for each thread; reads
- * the program's file once for each process. Without symbols, threads have numbers.
+ * with ("uploader", "applier"), from the symbols of this program, read once before the first run. Called by
+ * runs.c and sched.c. Without symbols, threads have numbers.
  */
 #include <elf.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "sched_internal.h"
 
-#define STARTS_MAX 64
+#define FUNCTIONS_MAX 8192
+#define FILE_BYTES_MAX (64u << 20)
 
-/* What was found out, by where the function lies. */
-static struct {
-	uintptr_t start;
-	char name[24];
-} known[STARTS_MAX];
-static size_t known_count;
+static struct function {
+	uintptr_t value;
+	char file[16];
+} functions[FUNCTIONS_MAX];
+static size_t functions_count;
 
 static uintptr_t load_address(void)
 {
@@ -31,62 +27,62 @@ static uintptr_t load_address(void)
 	return (uintptr_t)&__ehdr_start;
 }
 
-/* Local symbols follow that of their file. */
-static void search(const uint8_t *file, uintptr_t value, char *name, size_t size)
+/* Local symbols follow that of their file. Threads start with local functions. */
+static void read_symbols(const Elf64_Sym *symbols, size_t count, const char *strings)
 {
-	const Elf64_Ehdr *head = (const void *)file;
-	const Elf64_Shdr *sections = (const void *)(file + head->e_shoff);
 	const char *in = NULL;
 
-	for (size_t i = 0; i < head->e_shnum; i++) {
-		const Elf64_Sym *symbols = (const void *)(file + sections[i].sh_offset);
-		const char *strings = (const char *)file + sections[sections[i].sh_link].sh_offset;
+	for (size_t i = 0; i < count; i++) {
+		const Elf64_Sym *s = &symbols[i];
 
-		for (size_t k = 0;
-			sections[i].sh_type == SHT_SYMTAB && k < sections[i].sh_size / sizeof(symbols[0]);
-			k++) {
-			if (ELF64_ST_TYPE(symbols[k].st_info) == STT_FILE)
-				in = strings + symbols[k].st_name;
-			if (ELF64_ST_TYPE(symbols[k].st_info) != STT_FUNC || symbols[k].st_value != value ||
-				!in)
-				continue;
-			in = strrchr(in, '/') ? strrchr(in, '/') + 1 : in;
-			(void)snprintf(name, size, "%.*s", (int)strcspn(in, "."), in);
-			return;
-		}
+		if (ELF64_ST_TYPE(s->st_info) == STT_FILE)
+			in = strrchr(strings + s->st_name, '/') ? strrchr(strings + s->st_name, '/') + 1
+								: strings + s->st_name;
+		if (ELF64_ST_TYPE(s->st_info) != STT_FUNC || ELF64_ST_BIND(s->st_info) != STB_LOCAL || !in ||
+			functions_count == FUNCTIONS_MAX)
+			continue;
+		functions[functions_count].value = s->st_value;
+		(void)snprintf(functions[functions_count].file, sizeof(functions[0].file), "%.*s",
+			(int)strcspn(in, "."), in);
+		functions_count++;
 	}
 }
 
-static void look_up(uintptr_t start, char *name, size_t size)
+static void read_elf(const uint8_t *file, size_t len)
 {
-	int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-	struct stat st;
-	void *file;
+	const Elf64_Ehdr *head = (const void *)file;
+	const Elf64_Shdr *sections = (const void *)(file + head->e_shoff);
 
-	(void)snprintf(name, size, "thread");
-	if (fd < 0 || fstat(fd, &st) < 0)
+	if (len < sizeof(*head) || head->e_shoff + head->e_shnum * sizeof(*sections) > len)
 		return;
-	file = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-	(void)close(fd);
-	if (file == MAP_FAILED)
-		return;
-	search(file, start - load_address(), name, size);
-	(void)munmap(file, (size_t)st.st_size);
+	for (size_t i = 0; i < head->e_shnum; i++) {
+		const Elf64_Shdr *s = &sections[i];
+
+		if (s->sh_type == SHT_SYMTAB && s->sh_offset + s->sh_size <= len)
+			read_symbols((const void *)(file + s->sh_offset), s->sh_size / sizeof(Elf64_Sym),
+				(const char *)file + sections[s->sh_link].sh_offset);
+	}
+}
+
+void sched_names_load(void)
+{
+	FILE *f = fopen("/proc/self/exe", "re");
+	uint8_t *file = f ? malloc(FILE_BYTES_MAX) : NULL;
+
+	if (file)
+		read_elf(file, fread(file, 1, FILE_BYTES_MAX, f));
+	free(file);
+	if (f)
+		(void)fclose(f);
 }
 
 void sched_thread_name(struct fiber *f, uintptr_t start)
 {
+	uintptr_t value = start - load_address();
 	size_t i = 0;
 
-	while (i < known_count && known[i].start != start)
+	while (i < functions_count && functions[i].value != value)
 		i++;
-	if (i == STARTS_MAX)
-		i--;
-	if (i == known_count || known[i].start != start) {
-		known[i].start = start;
-		look_up(start, known[i].name, sizeof(known[i].name));
-		if (known_count < STARTS_MAX)
-			known_count++;
-	}
-	(void)snprintf(f->name, sizeof(f->name), "%s.%u", known[i].name, ++f->proc->threads_named);
+	(void)snprintf(f->name, sizeof(f->name), "%s.%u", i < functions_count ? functions[i].file : "thread",
+		++f->proc->threads_named);
 }

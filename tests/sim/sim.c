@@ -247,6 +247,7 @@ static struct run_counter *counter_of(const char *name)
 	if (r->counters_count == RUN_COUNTERS_MAX)
 		sim_fail("simulator", "too many counters: %s", name);
 	c = &r->counters[r->counters_count++];
+	c->count = 0;
 	(void)snprintf(c->name, sizeof(c->name), "%s", name);
 	return c;
 }
