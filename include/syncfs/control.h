@@ -48,6 +48,8 @@ struct control_status {
 	uint64_t since_s; /* how long connected or not connected */
 	char *url, *mountpoint, *backing, *state; /* state: directory of journal and database */
 	uint64_t pending_ops, pending_bytes, open_writers, dead_letters;
+	uint64_t waiting_calls; /* fsync and close that wait for the server */
+	uint64_t deferred_calls; /* answered before the server had what they stand for */
 	char *last_error;
 	uint64_t cursor_seq;
 	char *file_state; /* of the request's path: word of user.syncfs.state; NULL: none asked */

@@ -21,6 +21,12 @@ void capture_wake_locked(struct capture *c)
 	cond_broadcast(&c->work);
 }
 
+void capture_settled_locked(struct capture *c)
+{
+	cond_broadcast(&c->settled);
+	cond_broadcast(&c->awaited);
+}
+
 static char *copy_string(const char *s, int *error)
 {
 	char *copy = s ? strdup(s) : NULL;
@@ -395,8 +401,16 @@ void capture_count(struct capture *c, uint64_t *ret_operations, uint64_t *ret_wr
 	*ret_writers = count_dirty_locked(c);
 }
 
-/* Anything in the queue, or being written since, that is not newer than lsn. */
-static bool is_behind_locked(struct capture *c, uint64_t lsn)
+void capture_count_waiting(struct capture *c, uint64_t *ret_waiting, uint64_t *ret_deferred)
+{
+	MUTEX_GUARD(&c->lock);
+	*ret_waiting = 0;
+	for (const struct promise *p = c->promises; p; p = p->next)
+		++*ret_waiting;
+	*ret_deferred = c->deferred;
+}
+
+bool capture_is_behind_locked(struct capture *c, uint64_t lsn)
 {
 	struct entry *first = pending_first(c->pending);
 	struct local *l;
@@ -418,7 +432,7 @@ uint64_t capture_mark(struct capture *c)
 int capture_wait(struct capture *c, uint64_t mark, uint64_t deadline_ms)
 {
 	MUTEX_GUARD(&c->lock);
-	while (is_behind_locked(c, mark)) {
+	while (capture_is_behind_locked(c, mark)) {
 		if (c->stopping)
 			return -ECANCELED;
 		if (!cond_wait_until(&c->settled, &c->lock, deadline_ms))

@@ -81,6 +81,8 @@ bool capture_await_scan(struct capture *c);
 void capture_hold(struct capture *c, bool hold);
 /* Operations in the queue, and files that are being written. */
 void capture_count(struct capture *c, uint64_t *ret_operations, uint64_t *ret_writers);
+/* Calls that wait for the server, and calls that were answered before it had what they stand for. */
+void capture_count_waiting(struct capture *c, uint64_t *ret_waiting, uint64_t *ret_deferred);
 /* What has been done so far, as a mark for capture_wait(). */
 uint64_t capture_mark(struct capture *c);
 /* Waits until all up to the mark is at the server. -ETIMEDOUT, -ECANCELED. */
@@ -93,7 +95,8 @@ void capture_await_settled(struct capture *c, uint64_t deadline_ms);
 
 /* The node of an object. -ENOENT: nobody knows it. */
 int capture_resolve(struct capture *c, const struct stat_id *object, struct id *ret_node);
-/* An operation on the node is pending, or its content is being changed. */
+/* An operation on the node is pending, a call waits for it to be at the server, or its content is being
+ * changed. */
 bool capture_is_busy(struct capture *c, const struct id *node);
 /* Path of a directory node where it lies now, appended to out; -ENOENT. */
 int capture_dir_path(struct capture *c, const struct id *dir, struct buf *out);

@@ -26,7 +26,7 @@ bool capture_is_busy(struct capture *c, const struct id *node)
 
 	MUTEX_GUARD(&c->lock);
 	l = pending_find(c->pending, node);
-	return l && (l->entries || l->dirty_lsn);
+	return l && (l->entries || l->promises || l->dirty_lsn);
 }
 
 int capture_dir_path(struct capture *c, const struct id *dir, struct buf *out)

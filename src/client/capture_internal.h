@@ -9,6 +9,7 @@
 #include "inode.h"
 #include "journal.h"
 #include "pending.h"
+#include "promise.h"
 #include "syncstate.h"
 
 struct map;
@@ -18,10 +19,13 @@ struct capture {
 	struct cond work; /* queue, writers or stop changed: the uploader looks again */
 	struct cond scan; /* a scan is wanted, or stop */
 	struct cond settled; /* entries left the queue: waiters look again */
+	struct cond awaited; /* the same, and calls that wait came or changed: await looks again */
 	struct pending *pending;
 	bool stopping, scan_wanted;
 	uint64_t wakeups; /* grows with every signal of work */
 	struct map *replayed; /* recovery: intents without an outcome, by lsn */
+	struct promise *promises; /* calls that wait for the server */
+	uint64_t deferred; /* calls that were answered before the server had it all (await.h) */
 
 	/* set at open, then read-only */
 	struct journal *journal;
@@ -35,6 +39,10 @@ struct capture {
 };
 
 void capture_wake_locked(struct capture *c);
+/* Entries have left the queue. */
+void capture_settled_locked(struct capture *c);
+/* Anything in the queue, or being written since, that is not newer than lsn. */
+bool capture_is_behind_locked(struct capture *c, uint64_t lsn);
 /* 0 known, 1 unknown, -errno. An object of inode 0 stands for none. */
 int capture_resolve_locked(struct capture *c, const struct stat_id *object, struct id *ret_node);
 /* Queues an operation whose record is in the journal already. */

@@ -18,6 +18,7 @@
 #include <syncfs/io.h>
 #include <syncfs/log.h>
 
+#include "await.h"
 #include "capture.h"
 #include "control.h"
 #include "link.h"
@@ -36,6 +37,7 @@ struct client {
 	struct mount *mount;
 	struct capture *capture;
 	struct session_run *_Atomic session; /* its own threads call back before it is known here */
+	struct await *await;
 	struct control *control;
 	int state_dirfd, state_lock, backing_lock;
 	bool tree_is_open;
@@ -229,10 +231,37 @@ static int make_mount(struct client *c, struct buf *why)
 		.tree_lock = &c->tree_lock,
 		.debug = c->config->debug,
 		.read_only = c->config->read_only,
-		.sync_at_close = c->config->durable == DURABLE_LOCAL,
+		.sync_at_close = c->config->durable == DURABLE_LOCAL || c->config->durable == DURABLE_CLOSE,
+		.wait_at_fsync = c->config->durable >= DURABLE_FSYNC,
+		.wait_at_close = c->config->durable == DURABLE_CLOSE,
 	};
 
 	return mount_new(&config, &c->mount, why);
+}
+
+static void ask_server(void *arg, struct await_server *ret_server)
+{
+	struct client *c = arg;
+
+	session_server(atomic_load(&c->session), ret_server);
+}
+
+static int make_await(struct client *c, struct buf *why)
+{
+	struct await_config config = {
+		.capture = c->capture,
+		.state = c->state,
+		.offline = c->config->offline,
+		.block_s = c->config->offline_block_s,
+		.server = ask_server,
+		.arg = c,
+	};
+	int r = await_start(&config, &c->await);
+
+	if (r)
+		return fail(why, r, "waiting for the server cannot be prepared: %s", err_str(r));
+	mount_set_await(c->mount, c->await);
+	return 0;
 }
 
 static int make_session(struct client *c, struct buf *why)
@@ -296,12 +325,15 @@ static int open_all(struct client *c, struct buf *why)
 		r = make_capture(c, why);
 	if (!r)
 		r = make_session(c, why);
+	if (!r)
+		r = make_await(c, why);
 	return r ? r : check_server(c, why);
 }
 
 static void close_all(struct client *c)
 {
 	control_stop(c->control);
+	await_stop(c->await);
 	session_stop(c->session);
 	capture_close(c->capture);
 	mount_free(c->mount);

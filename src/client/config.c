@@ -40,7 +40,7 @@ const char config_usage[] =
 	"  -o uid=N,gid=N        owner of what comes from elsewhere\n"
 	"  -o namespace=NS       tree on the server\n"
 	"  -o config=FILE        file of key=value lines with these names\n"
-	"  -o durable=none|local            what close() and fsync() promise\n"
+	"  -o durable=none|local|fsync|close   what close() and fsync() promise\n"
 	"  -o offline=eio|block:S|defer     what a call that waits for the server does without one\n"
 	"  -o passthrough=auto|off          kernel passthrough\n"
 	"  -o poll_interval=S    seconds that one question for news waits, 1 to 55\n"

@@ -13,7 +13,7 @@
 #include <syncfs/buf.h>
 
 enum config_action { CONFIG_MOUNT, CONFIG_HELP, CONFIG_VERSION };
-enum config_durable { DURABLE_NONE, DURABLE_LOCAL };
+enum config_durable { DURABLE_NONE, DURABLE_LOCAL, DURABLE_FSYNC, DURABLE_CLOSE }; /* each promises more */
 enum config_offline { OFFLINE_EIO, OFFLINE_BLOCK, OFFLINE_DEFER };
 
 /* Strings are heap-owned. After config_parse() paths are as given; after config_check() absolute and without

@@ -127,11 +127,12 @@ int config_value_durable(const char *text, enum config_durable *ret_durable, str
 		*ret_durable = DURABLE_NONE;
 	else if (strcmp(text, "local") == 0)
 		*ret_durable = DURABLE_LOCAL;
-	else if (strcmp(text, "fsync") == 0 || strcmp(text, "close") == 0)
-		return refuse(
-			why, "must be none or local: waiting for the server is not part of this version");
+	else if (strcmp(text, "fsync") == 0)
+		*ret_durable = DURABLE_FSYNC;
+	else if (strcmp(text, "close") == 0)
+		*ret_durable = DURABLE_CLOSE;
 	else
-		return refuse(why, "must be none or local");
+		return refuse(why, "must be none, local, fsync or close");
 	return 0;
 }
 

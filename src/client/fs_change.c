@@ -35,6 +35,7 @@ int fs_after_change(struct view *v, struct handle *h)
 {
 	inode_changed(h->inode);
 	atomic_store(&h->wrote, true);
+	atomic_fetch_add(&h->changes, 1);
 	return fs_before_change(v, h);
 }
 
@@ -43,7 +44,8 @@ int fs_complete(struct view *v, struct handle *h, bool synced)
 	struct stat_id id;
 	int r;
 
-	if (!atomic_exchange(&h->wrote, false))
+	/* An fsync is about the file, whoever wrote it. */
+	if (synced ? !inode_take_written(v->inodes, h->inode) : !atomic_exchange(&h->wrote, false))
 		return synced ? capture_sync(v->capture) : 0;
 	atomic_store(&h->marked, false);
 	inode_identity(v->inodes, h->inode, &id);

@@ -39,6 +39,7 @@ static int start_empty(struct view *v, struct handle *h)
 		return r;
 	r = backing_truncate(h->fd, 0);
 	after = fs_after_change(v, h);
+	atomic_store(&h->changes, 0); /* nothing was written: a close need not wait for this alone */
 	return r ? r : after;
 }
 
@@ -314,12 +315,24 @@ void fs_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct view *v = view_of(req);
 	struct handle *h = handle_of(fi);
+	uint64_t changes = atomic_load(&h->changes);
+	int r = v->sync_at_close && h->writable ? sync_file(v, ino, h, 0) : fs_complete(v, h, false);
 
-	reply_result(
-		req, v->sync_at_close && h->writable ? sync_file(v, ino, h, 0) : fs_complete(v, h, false));
+	if (!r && v->wait_at_close && changes != atomic_load(&h->kept))
+		fs_reply_when_kept(req, h, changes);
+	else
+		reply_result(req, r);
 }
 
 void fs_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
-	reply_result(req, sync_file(view_of(req), ino, handle_of(fi), datasync));
+	struct view *v = view_of(req);
+	struct handle *h = handle_of(fi);
+	uint64_t changes = atomic_load(&h->changes);
+	int r = sync_file(v, ino, h, datasync);
+
+	if (!r && v->wait_at_fsync)
+		fs_reply_when_kept(req, h, changes);
+	else
+		reply_result(req, r);
 }

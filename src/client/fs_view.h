@@ -13,6 +13,7 @@
 #include <syncfs/mutex.h>
 #include <syncfs/tree.h>
 
+#include "await.h"
 #include "backing.h"
 #include "capture.h"
 #include "inode.h"
@@ -37,7 +38,9 @@ struct view {
 	struct inode_table *inodes;
 	struct invalidate *invalidate;
 	struct capture *capture; /* set before the loop */
-	bool sync_at_close; /* durable=local */
+	bool sync_at_close; /* durable=local and close */
+	bool wait_at_fsync, wait_at_close; /* for the server: durable=fsync, close */
+	struct await *await; /* set before the loop */
 
 	struct mutex dirs_lock; /* guards dirs; nothing is taken under it */
 	struct dir_handle *dirs; /* open directories */
@@ -93,6 +96,13 @@ int fs_after_change(struct view *v, struct handle *h);
 int fs_complete(struct view *v, struct handle *h, bool synced);
 /* Sets the size of a file that the caller has not opened. */
 int fs_truncate(struct view *v, struct inode *i, off_t size);
+
+/* ---- fs_wait.c: answers that wait for the server ---- */
+
+/* Answers when the file is at the server, as await.h says. changes: of the handle, from before its local
+ * fsync.
+ */
+void fs_reply_when_kept(fuse_req_t req, struct handle *h, uint64_t changes);
 
 /* ---- fs_file.c, for create ---- */
 

@@ -484,6 +484,19 @@ void inode_handle_remove(struct inode_table *t, struct handle *h)
 	sweep(&g);
 }
 
+bool inode_take_written(struct inode_table *t, struct inode *i)
+{
+	bool written = false;
+	struct handle *h;
+
+	MUTEX_GUARD(&t->lock);
+	for (h = i->handles; h; h = h->next)
+		written = atomic_exchange(&h->wrote, false) || written;
+	for (h = i->handles; h && written; h = h->next)
+		atomic_store(&h->marked, false);
+	return written;
+}
+
 struct handle *inode_any_handle(struct inode_table *t)
 {
 	size_t n;

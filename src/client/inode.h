@@ -48,6 +48,8 @@ struct handle {
 	/* Since the last capture_closed(): `dirty` is in the journal; bytes were changed. seq_cst, since each
 	 * is read against the other. */
 	atomic_bool marked, wrote;
+	/* Changes made through it, and how many of them a call that waited has seen at the server. */
+	_Atomic uint64_t changes, kept;
 };
 
 int inode_table_new(const struct tree *tree, struct inode_table **ret_table); /* tree borrowed; 0, -ENOMEM */
@@ -89,6 +91,8 @@ bool inode_is_displaced(struct inode_table *t, struct inode *i);
 void inode_handle_add(
 	struct inode_table *t, struct inode *i, struct handle *h); /* takes a reference; counts writers */
 void inode_handle_remove(struct inode_table *t, struct handle *h);
+/* Takes the `wrote` of all handles of i, and their `marked`. True: there was one. */
+bool inode_take_written(struct inode_table *t, struct inode *i);
 struct handle *inode_any_handle(
 	struct inode_table *t); /* NULL: none is left; for the end, when nothing is served any more */
 void inode_writer_add(struct inode_table *t, struct inode *i);

@@ -72,7 +72,7 @@ void link_up(struct link *l)
 
 	mutex_lock(&l->lock);
 	news = !l->status.connected;
-	l->told_down = false;
+	l->told_down = l->status.down = false;
 	l->status.last_error[0] = '\0';
 	set_connected(l, true, 0);
 	mutex_unlock(&l->lock);
@@ -86,7 +86,7 @@ void link_down(struct link *l, int error, const char *why)
 
 	mutex_lock(&l->lock);
 	news = !l->told_down && !l->stopping && !(l->first_is_awaited && link_is_refusal(error));
-	l->told_down = true;
+	l->told_down = l->status.down = true;
 	snprintf(l->status.last_error, sizeof(l->status.last_error), "%s", why);
 	set_connected(l, false, error);
 	mutex_unlock(&l->lock);

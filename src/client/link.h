@@ -13,6 +13,7 @@ struct link;
 
 struct link_status {
 	bool connected, paused;
+	bool down; /* an attempt has failed, and none since has not */
 	uint64_t since_ms; /* monotonic: when that became so */
 	char last_error[256];
 };

@@ -232,6 +232,8 @@ int mount_new(const struct mount_config *config, struct mount **ret_mount, struc
 	m->view.tree = config->tree;
 	m->view.tree_lock = config->tree_lock;
 	m->view.sync_at_close = config->sync_at_close;
+	m->view.wait_at_fsync = config->wait_at_fsync;
+	m->view.wait_at_close = config->wait_at_close;
 	m->mountpoint = strdup(config->mountpoint);
 	m->stop = stop_new();
 	if (m->mountpoint && m->stop)
@@ -263,6 +265,11 @@ struct invalidate *mount_invalidate(struct mount *m)
 void mount_set_capture(struct mount *m, struct capture *capture)
 {
 	m->view.capture = capture;
+}
+
+void mount_set_await(struct mount *m, struct await *await)
+{
+	m->view.await = await;
 }
 
 void mount_free(struct mount *m)
@@ -354,6 +361,7 @@ static void *wait_for_end(void *arg)
 		;
 	if (atomic_load(&m->loop_ended))
 		return NULL;
+	await_close(m->view.await); /* or who waits would keep its file open */
 	(void)end_mount(m);
 	fuse_session_exit(m->session);
 	/* Again and again: the first one may come before the wait that it is to interrupt. */
@@ -422,6 +430,8 @@ int mount_run(struct mount *m)
 		atomic_store(&m->loop_ended, true);
 		stop_set(m->stop);
 		(void)pthread_join(m->end_thread, NULL);
+		await_close(m->view.await);
+		await_drain(m->view.await);
 		drop_handles(m);
 	}
 	(void)sigaction(WAKE_SIGNAL, &before, NULL);

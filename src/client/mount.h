@@ -11,6 +11,7 @@
 #include <syncfs/tree.h>
 
 struct mount;
+struct await;
 struct capture;
 struct inode_table;
 struct invalidate;
@@ -23,6 +24,7 @@ struct mount_config {
 	struct rwlock *tree_lock; /* rank 15: FUSE namespace operations read, the applier writes */
 	bool debug, read_only;
 	bool sync_at_close; /* close() of a file opened for writing does what fsync() does */
+	bool wait_at_fsync, wait_at_close; /* they wait for the server */
 };
 
 /*
@@ -34,6 +36,7 @@ int mount_new(const struct mount_config *config, struct mount **ret_mount, struc
 struct inode_table *mount_table(struct mount *m);
 struct invalidate *mount_invalidate(struct mount *m);
 void mount_set_capture(struct mount *m, struct capture *capture);
+void mount_set_await(struct mount *m, struct await *await); /* likewise */
 int mount_run(struct mount *m); /* threads of libfuse; starts and stops the invalidation thread */
 void mount_stop(struct mount *m); /* async-signal-safe: lets mount_run() return */
 void mount_free(struct mount *m);

@@ -218,7 +218,7 @@ static int drop(struct capture *c, struct entry *e)
 	if (!r && e->absorbed_count)
 		r = journal_ack(c->journal, e->absorbed, e->absorbed_count);
 	pending_remove(c->pending, e);
-	cond_broadcast(&c->settled);
+	capture_settled_locked(c);
 	return r;
 }
 
@@ -389,6 +389,9 @@ void outbox_put_off(struct capture *c, struct item *item, uint64_t delay_ms)
 {
 	MUTEX_GUARD(&c->lock);
 	item->entry->in_flight = false;
+	/* fsynced while it was being looked at: no reason any more to wait for its writers. */
+	if (item->entry->synced != item->synced)
+		delay_ms = 0;
 	item->entry->not_before_ms = delay_ms ? clock_mono_ms() + delay_ms : 0;
 	item->entry = NULL;
 }
@@ -419,6 +422,7 @@ int outbox_forget(struct capture *c)
 	int r = 0;
 
 	MUTEX_GUARD(&c->lock);
+	promise_forget_all_locked(c); /* what is dropped here is not at the server */
 	while (!r && pending_first(c->pending))
 		r = drop(c, pending_first(c->pending));
 	pending_forget_objects(c->pending);

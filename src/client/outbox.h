@@ -24,6 +24,7 @@ struct item {
 	struct stat_id disk; /* as it was when content and attributes were read */
 	uint64_t changed_ms;
 	bool synced;
+	bool refused; /* by the server, for ever */
 	bool adopt; /* equal to what the server has told: not sent */
 	struct node_state remote; /* adopt: that */
 };

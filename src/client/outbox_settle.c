@@ -375,12 +375,14 @@ static int settle_all(struct settle *st, const struct batch_reply *reply, uint64
 	if (r)
 		return r;
 	for (size_t i = 0; i < st->o->count && !r; i++) {
-		const struct item *item = &st->o->items[i];
+		struct item *item = &st->o->items[i];
 
-		if (item->adopt)
+		if (item->adopt) {
 			r = settle_adopted(st, item);
-		else if (at < reply->results_count)
+		} else if (at < reply->results_count) {
+			item->refused = reply->results[at].outcome == OUTCOME_REJECT;
 			r = settle_item(st, item, &reply->results[at++]);
+		}
 	}
 	if (!r)
 		r = syncstate_meta_put(st->c->state, "opno", &last_opno, sizeof(last_opno));
@@ -429,6 +431,8 @@ static int let_go(struct capture *c, struct outbox *o)
 		lsns[count++] = e->lsn;
 		if (e->dirty_lsn)
 			lsns[count++] = e->dirty_lsn;
+		if (o->items[i].refused)
+			pending_refuse(e, -EIO);
 		for (size_t k = 0; k < e->absorbed_count; k++)
 			lsns[count++] = e->absorbed[k];
 		pending_remove(c->pending, e);
@@ -436,7 +440,7 @@ static int let_go(struct capture *c, struct outbox *o)
 	}
 	if (!r)
 		r = journal_ack(c->journal, lsns, count);
-	cond_broadcast(&c->settled);
+	capture_settled_locked(c);
 	mutex_unlock(&c->lock);
 	free(lsns);
 	return r;

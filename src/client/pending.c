@@ -13,6 +13,7 @@
 #include <syncfs/limits.h>
 #include <syncfs/map.h>
 
+#include "promise.h"
 #include "syncstate.h"
 
 #define RECENT_COUNT 64 /* power of two */
@@ -233,7 +234,7 @@ struct local *pending_bound(
 
 void pending_settle(struct pending *p, struct local *l)
 {
-	if (l->entries || l->pins || l->dirty_lsn)
+	if (l->entries || l->pins || l->promises || l->dirty_lsn)
 		return;
 	unbind_object(p, l);
 	map_remove(p->by_node, l->node.b, ID_BYTES);
@@ -313,6 +314,24 @@ int pending_enqueue(struct pending *p, struct entry *e, const struct stat_id *ob
 	return 0;
 }
 
+/* Who waits for e has one operation less to wait for. */
+static void let_go_promises(struct entry *e)
+{
+	while (e->promises) {
+		struct promise_ref *ref = e->promises;
+
+		e->promises = ref->of_entry;
+		ref->entry = NULL;
+		ref->promise->left--;
+	}
+}
+
+void pending_refuse(struct entry *e, int error)
+{
+	for (struct promise_ref *ref = e->promises; ref; ref = ref->of_entry)
+		ref->promise->error = error;
+}
+
 void pending_remove(struct pending *p, struct entry *e)
 {
 	const struct id *nodes[2] = {&e->node, &e->other};
@@ -326,6 +345,7 @@ void pending_remove(struct pending *p, struct entry *e)
 	else
 		p->last = e->prev;
 	p->count--;
+	let_go_promises(e);
 	for (int i = 0; i < 2; i++) {
 		struct local *l = id_is_none(nodes[i]) ? NULL : pending_find(p, nodes[i]);
 
@@ -379,6 +399,11 @@ struct entry *pending_first(const struct pending *p)
 	return p->first;
 }
 
+struct entry *pending_last(const struct pending *p)
+{
+	return p->last;
+}
+
 size_t pending_count(const struct pending *p)
 {
 	return p->count;
@@ -423,6 +448,7 @@ static int merge_locals(struct pending *p, struct local *l, struct local *into)
 		r = local_name_add(into, &l->names[i].parent, l->names[i].name);
 	into->entries += l->entries;
 	into->pins += l->pins;
+	into->promises += l->promises;
 	if (!into->dirty_lsn)
 		into->dirty_lsn = l->dirty_lsn;
 	if (into->changed_ms < l->changed_ms)
@@ -446,6 +472,8 @@ int pending_alias(struct pending *p, const struct id *from, const struct id *to)
 		replace_id(&e->other, from, to);
 		replace_id(&e->parent, from, to);
 		replace_id(&e->new_parent, from, to);
+		for (struct promise_ref *ref = e->promises; ref; ref = ref->of_entry)
+			replace_id(&ref->promise->node, from, to);
 	}
 	while (map_next(p->by_node, &pos, &key, &len, &value)) {
 		struct local *each = value;

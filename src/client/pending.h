@@ -13,6 +13,14 @@
 struct syncstate;
 struct pending;
 struct local;
+struct promise;
+
+/* An operation that a call waits for (promise.h). */
+struct promise_ref {
+	struct promise *promise;
+	struct entry *entry; /* NULL: it has left the queue */
+	struct promise_ref *of_promise, *of_entry; /* the next of each */
+};
 
 /* One operation of the queue. Content and attributes are read when it is sent: OP_WRITE and OP_SETATTR say
  * only that they changed. */
@@ -29,6 +37,7 @@ struct entry {
 	uint64_t *absorbed; /* lsns that are settled with this one */
 	size_t absorbed_count;
 	uint64_t not_before_ms; /* tried and put off until then; 0 */
+	struct promise_ref *promises; /* calls that wait for it */
 };
 
 /* A node with something pending, or bound by the applier. */
@@ -40,6 +49,7 @@ struct local {
 	size_t names_count;
 	unsigned entries; /* in the queue */
 	unsigned pins; /* of the applier, until S knows the object */
+	unsigned promises; /* calls that wait until the server has it */
 	uint64_t dirty_lsn; /* content is being changed; 0: no */
 	uint64_t changed_ms; /* when content last changed, monotonic */
 };
@@ -73,7 +83,10 @@ void pending_remove(struct pending *p, struct entry *e);
 int pending_absorb(struct pending *p, struct entry *into, struct entry *e);
 /* e says `to` (ID_NONE: nobody) where it said `from`, as its node or as the other. 0 or -ENOMEM. */
 int pending_retarget(struct pending *p, struct entry *e, const struct id *from, const struct id *to);
+/* The server refuses e: calls that wait for it give this error. */
+void pending_refuse(struct entry *e, int error);
 struct entry *pending_first(const struct pending *p);
+struct entry *pending_last(const struct pending *p);
 size_t pending_count(const struct pending *p);
 /* The last entry of the node that is of any of the types (bit 1 << type) and not in flight; NULL. */
 struct entry *pending_unsent(const struct pending *p, const struct id *node, unsigned types);

@@ -37,6 +37,11 @@ struct poller {
 	_Atomic uint64_t seq; /* relaxed: for questions */
 };
 
+uint64_t poller_moved_ms(const struct poller *p)
+{
+	return remote_moved_ms(p->config.remote);
+}
+
 uint64_t poller_seq(const struct poller *p)
 {
 	return atomic_load_explicit(&p->seq, memory_order_relaxed);

@@ -32,6 +32,8 @@ struct poller_config {
 
 int poller_start(const struct poller_config *config, struct poller **ret_poller);
 void poller_stop(struct poller *p); /* after link_stop() */
+/* When bytes last came or went, monotonic; 0: never. Any thread. */
+uint64_t poller_moved_ms(const struct poller *p);
 /* The newest seq that is stored here. Any thread. */
 uint64_t poller_seq(const struct poller *p);
 

@@ -243,6 +243,7 @@ int capture_open(const struct capture_config *config, struct capture **ret_captu
 	cond_init(&c->work);
 	cond_init(&c->scan);
 	cond_init(&c->settled);
+	cond_init(&c->awaited);
 	c->state = config->state;
 	c->tree = config->tree;
 	c->tree_lock = config->tree_lock;
@@ -269,6 +270,7 @@ void capture_close(struct capture *c)
 	pending_free(c->pending);
 	map_free(c->replayed);
 	cond_fini(&c->settled);
+	cond_fini(&c->awaited);
 	cond_fini(&c->scan);
 	cond_fini(&c->work);
 	mutex_fini(&c->lock);

@@ -67,6 +67,11 @@ void remote_cancel(struct remote *r)
 	transport_cancel(r->transport);
 }
 
+uint64_t remote_moved_ms(const struct remote *r)
+{
+	return transport_moved_ms(r->transport);
+}
+
 const char *remote_last_error(const struct remote *r)
 {
 	return r->error;

@@ -39,6 +39,8 @@ int remote_new(const struct remote_config *config, struct remote **ret_remote);
 void remote_free(struct remote *r);
 /* transport_cancel(): the running call, or else the next, gives -ECANCELED. Any thread. */
 void remote_cancel(struct remote *r);
+/* When bytes last went either way, monotonic; 0: never. Any thread. */
+uint64_t remote_moved_ms(const struct remote *r);
 /* Of the last call; "" after a success. Borrowed until the next call. */
 const char *remote_last_error(const struct remote *r);
 uint32_t remote_retry_after_s(const struct remote *r); /* 0: not said */

@@ -383,6 +383,30 @@ void session_stop(struct session_run *s)
 	session_free(s);
 }
 
+void session_server(void *session, struct await_server *ret_server)
+{
+	struct session_run *s = session;
+	struct link_status link = {0};
+	uint64_t told_ms = 0;
+
+	*ret_server = (struct await_server){0};
+	if (!s)
+		return;
+	MUTEX_GUARD(&s->lock);
+	if (s->link)
+		link_get(s->link, &link);
+	ret_server->connected = link.connected;
+	ret_server->down = link.down || link.paused;
+	ret_server->scanned = s->rescan && rescan_first_is_done(s->rescan);
+	if (s->uploader)
+		uploader_progress(s->uploader, &ret_server->failures, &ret_server->moved_ms);
+	/* Before it counts as reached, all that it has to tell is fetched: that may take its time. */
+	if (s->poller && !link.connected)
+		told_ms = poller_moved_ms(s->poller);
+	if (told_ms > ret_server->moved_ms)
+		ret_server->moved_ms = told_ms;
+}
+
 void session_released(void *session)
 {
 	struct session_run *s = session;

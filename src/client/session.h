@@ -10,6 +10,7 @@
 #include <syncfs/mutex.h>
 #include <syncfs/tree.h>
 
+#include "await.h"
 #include "control.h"
 
 struct session_run;
@@ -37,6 +38,8 @@ int session_start(const struct session_parts *parts, struct session_run **ret_se
  */
 int session_first_contact(struct session_run *s, uint64_t deadline_ms, struct buf *why);
 void session_stop(struct session_run *s);
+/* What await asks; session as void *. NULL is fine. */
+void session_server(void *session, struct await_server *ret_server);
 /* Something may be free for the applier now (the callback of capture). NULL is fine. */
 void session_released(void *session);
 /* Answers to syncfsctl; arg is the session. */

@@ -72,6 +72,7 @@ static void status(void *arg, const char *path, struct control_reply *reply)
 
 	reply->has_status = true;
 	capture_count(s->parts.capture, &st->pending_ops, &st->open_writers);
+	capture_count_waiting(s->parts.capture, &st->waiting_calls, &st->deferred_calls);
 	st->dead_letters = (uint64_t)syncstate_peek_dead_letters(s->parts.state);
 	mutex_lock(&s->lock);
 	if (s->link)

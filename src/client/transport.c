@@ -16,6 +16,8 @@
 
 #include <curl/curl.h>
 
+#include <syncfs/clock.h>
+
 #define CONNECT_TIMEOUT_MS 10000L
 #define STALL_S 30L
 #define POLL_MS 1000 /* curl_multi_poll() returns earlier for curl's own timers and for a wakeup */
@@ -23,6 +25,8 @@
 
 struct transport {
 	atomic_bool cancelled; /* release/acquire: set by any thread, taken by the owner */
+	_Atomic uint64_t
+		moved_ms; /* relaxed: when bytes last went either way, a guide for people's patience */
 
 	CURLM *multi; /* set at new, then read-only; curl_multi_wakeup() is the one call for any thread */
 	CURL *easy; /* the rest is the owner's thread's */
@@ -45,11 +49,17 @@ static void global_init(void)
 	global_result = curl_global_init(CURL_GLOBAL_DEFAULT);
 }
 
+static void note_moved(struct transport *t)
+{
+	atomic_store_explicit(&t->moved_ms, clock_mono_ms(), memory_order_relaxed);
+}
+
 static size_t on_read(char *to, size_t size, size_t count, void *arg)
 {
 	struct transport *t = arg;
 	size_t room = size * count, done = 0;
 
+	note_moved(t);
 	while (done < room && t->part < t->request->body_count) {
 		const struct iovec *v = &t->request->body[t->part];
 		size_t n = v->iov_len - t->part_at;
@@ -85,6 +95,7 @@ static size_t on_write(char *bytes, size_t size, size_t count, void *arg)
 	struct buf *body = &t->answer->body;
 	size_t n = size * count;
 
+	note_moved(t);
 	if (n > t->request->answer_max_bytes - body->len) {
 		t->failed = -EMSGSIZE;
 		return 0;
@@ -161,6 +172,7 @@ int transport_new(const struct transport_config *config, struct transport **ret_
 	if (t == NULL)
 		return -ENOMEM;
 	atomic_init(&t->cancelled, false);
+	atomic_init(&t->moved_ms, 0);
 	r = fill(t, config);
 	if (r < 0) {
 		transport_free(t);
@@ -449,6 +461,11 @@ void transport_cancel(struct transport *t)
 {
 	atomic_store_explicit(&t->cancelled, true, memory_order_release);
 	(void)curl_multi_wakeup(t->multi);
+}
+
+uint64_t transport_moved_ms(const struct transport *t)
+{
+	return atomic_load_explicit(&t->moved_ms, memory_order_relaxed);
 }
 
 const char *transport_error(const struct transport *t)

@@ -69,6 +69,8 @@ int transport_perform(
  */
 void transport_cancel(struct transport *t);
 
+/* When bytes last went either way, monotonic; 0: never. Any thread. */
+uint64_t transport_moved_ms(const struct transport *t);
 /* The last failure for people, "" when there was none. Borrowed until the next request. No secrets. */
 const char *transport_error(const struct transport *t);
 

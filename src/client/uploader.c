@@ -46,7 +46,7 @@ struct uploader {
 	struct cursor cursor;
 	bool has_cursor;
 	/* relaxed counters for status; acked is released after the agreed state is committed */
-	_Atomic uint64_t acked_opno, ops, batches;
+	_Atomic uint64_t acked_opno, ops, batches, failures;
 };
 
 uint64_t uploader_acked_opno(const struct uploader *u)
@@ -58,6 +58,17 @@ void uploader_counters(const struct uploader *u, uint64_t *ret_ops, uint64_t *re
 {
 	*ret_ops = atomic_load_explicit(&u->ops, memory_order_relaxed);
 	*ret_batches = atomic_load_explicit(&u->batches, memory_order_relaxed);
+}
+
+void uploader_progress(const struct uploader *u, uint64_t *ret_failures, uint64_t *ret_moved_ms)
+{
+	*ret_failures = atomic_load_explicit(&u->failures, memory_order_relaxed);
+	*ret_moved_ms = remote_moved_ms(u->config.read.remote);
+}
+
+static void note_failure(struct uploader *u)
+{
+	atomic_fetch_add_explicit(&u->failures, 1, memory_order_relaxed);
 }
 
 bool uploader_cursor(struct uploader *u, struct cursor *ret_cursor)
@@ -252,6 +263,7 @@ static int send_until_known(
 		}
 		if (r == -ECANCELED || is_identity_error(r) || r == -EINVAL || r == -EMSGSIZE)
 			return r;
+		note_failure(u);
 		link_note_error(u->config.link, remote_last_error(u->config.read.remote));
 		log_debug("batch up to opno %llu: %s, the same bytes again", (unsigned long long)last_opno,
 			err_str(r));
@@ -376,6 +388,7 @@ static int check_session(struct uploader *u)
 			return session.last_opno >= u->next_opno ? -EALREADY : 0;
 		if (r == -ECANCELED)
 			return r;
+		note_failure(u);
 		link_note_error(u->config.link, remote_last_error(u->config.read.remote));
 		if (!link_wait_retry(u->config.link, backoff_next_ms(&u->backoff)))
 			return -ECANCELED;
@@ -420,6 +433,7 @@ static void *run(void *arg)
 			break;
 		r = one_batch(u, &idle);
 		if (r && r != -ECANCELED && !is_identity_error(r)) {
+			note_failure(u);
 			log_warn("sending changes: %s, trying again", err_str(r));
 			if (!link_wait_retry(u->config.link, backoff_next_ms(&u->backoff)))
 				break;

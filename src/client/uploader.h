@@ -33,6 +33,8 @@ void uploader_stop(struct uploader *u); /* after capture_hold() and link_stop() 
 uint64_t uploader_acked_opno(const struct uploader *u);
 /* Where the server was after our last acknowledged batch of this run; false: there was none. Any thread. */
 bool uploader_cursor(struct uploader *u, struct cursor *ret_cursor);
+/* Attempts to send that came to nothing, counted; when bytes last went, monotonic, 0 never. Any thread. */
+void uploader_progress(const struct uploader *u, uint64_t *ret_failures, uint64_t *ret_moved_ms);
 /* Operations sent, batches sent, for status. */
 void uploader_counters(const struct uploader *u, uint64_t *ret_ops, uint64_t *ret_batches);
 

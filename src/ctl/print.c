@@ -89,6 +89,12 @@ void print_status(struct buf *out, const struct control_status *s, const char *p
 				plural(s->open_writers));
 		buf_put_u8(out, '\n');
 	}
+	if (s->waiting_calls > 0)
+		buf_printf(out, LABEL "%" PRIu64 " call%s of fsync or close\n", "waiting", s->waiting_calls,
+			plural(s->waiting_calls));
+	if (s->deferred_calls > 0)
+		buf_printf(out, LABEL "%" PRIu64 " call%s answered before the server had them\n", "deferred",
+			s->deferred_calls, s->deferred_calls == 1 ? " was" : "s were");
 	if (s->dead_letters > 0)
 		buf_printf(out, LABEL "%" PRIu64 " operation%s refused by the server for ever\n", "given up",
 			s->dead_letters, plural(s->dead_letters));

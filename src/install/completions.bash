@@ -12,7 +12,7 @@ _syncfs_complete() {
 		local prefix=''
 		[[ $word == *,* ]] && prefix=${word%,*},
 		mapfile -t COMPREPLY < <(compgen -P "$prefix" -W "url= token_file= backing= state= uid= gid= namespace= config= \
-			durable=none durable=local offline=eio offline=block: offline=defer \
+			durable=none durable=local durable=fsync durable=close offline=eio offline=block: offline=defer \
 			passthrough=auto passthrough=off poll_interval= label= adopt insecure allow_other ro" -- "${word##*,}")
 		compopt -o nospace
 		return

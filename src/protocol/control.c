@@ -134,6 +134,8 @@ static void put_status(struct buf *out, const struct control_status *s)
 	json_put_u64(out, "pending_bytes", s->pending_bytes);
 	json_put_u64(out, "open_writers", s->open_writers);
 	json_put_u64(out, "dead_letters", s->dead_letters);
+	json_put_u64(out, "waiting_calls", s->waiting_calls);
+	json_put_u64(out, "deferred_calls", s->deferred_calls);
 	if (s->last_error != NULL)
 		json_put_text(out, "last_error", s->last_error);
 	json_put_bool(out, "passthrough", s->passthrough);
@@ -197,6 +199,8 @@ static void get_status(struct json_in *in, const json_t *root, struct control_re
 	s->pending_bytes = json_get_u64(in, o, "pending_bytes", true, INT64_MAX);
 	s->open_writers = json_get_u64(in, o, "open_writers", true, INT64_MAX);
 	s->dead_letters = json_get_u64(in, o, "dead_letters", true, INT64_MAX);
+	s->waiting_calls = json_get_u64(in, o, "waiting_calls", true, INT64_MAX);
+	s->deferred_calls = json_get_u64(in, o, "deferred_calls", true, INT64_MAX);
 	s->last_error = json_get_text_copy(in, o, "last_error", false);
 	s->cursor_seq = json_get_u64(in, o, "cursor_seq", true, INT64_MAX);
 	s->file_state = json_get_text_copy(in, o, "file_state", false);

@@ -157,7 +157,7 @@ def test_unreadable_config_line(world, line):
     assert ":3" in sentence or "line 3" in sentence, f"names the line: {sentence}"
 
 
-@pytest.mark.parametrize("argv", [["-o", "no_such_option=1"], ["--no-such-option"], ["-o", "durable=sometimes"], ["-o", "durable=close"], ["-o", "api_key=secret"],
+@pytest.mark.parametrize("argv", [["-o", "no_such_option=1"], ["--no-such-option"], ["-o", "durable=sometimes"], ["-o", "api_key=secret"],
                                   ["-o", "uid=-5"], ["-o", "offline=block:never"]])
 def test_unknown_option(world, argv):
     view = client(world, world.server())

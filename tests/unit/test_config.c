@@ -191,9 +191,8 @@ static void test_all_options(void **state)
 
 static void test_refused_options(void **state)
 {
-	refused("durable=fsync", "durable", "not part of this version");
-	refused("durable=close", "durable", "not part of this version");
-	refused("durable=maybe", "command line", "none or local");
+	refused("durable=maybe", "command line", "none, local, fsync or close");
+	refused("durable=", "durable", "none, local, fsync or close");
 	refused("offline=block:never", "offline", "block:SECONDS");
 	refused("passthrough=yes", "passthrough", "auto or off");
 	refused("uid=-5", "uid", "number");

@@ -87,6 +87,8 @@ static void test_status_round_trip(void **state)
 			.pending_bytes = INT64_MAX,
 			.open_writers = 2,
 			.dead_letters = 3,
+			.waiting_calls = 4,
+			.deferred_calls = 5,
 			.last_error = (char[]){"bad \xff byte"},
 			.cursor_seq = 99,
 			.file_state = (char[]){"dirty"}},
@@ -107,6 +109,8 @@ static void test_status_round_trip(void **state)
 	assert_int_equal(back.status.since_s, 7);
 	assert_true(back.status.pending_bytes == INT64_MAX);
 	assert_int_equal(back.status.pending_ops + back.status.open_writers + back.status.dead_letters, 6);
+	assert_int_equal(back.status.waiting_calls, 4);
+	assert_int_equal(back.status.deferred_calls, 5);
 	assert_int_equal(back.status.cursor_seq, 99);
 	control_reply_fini(&back);
 }
