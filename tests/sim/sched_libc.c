@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 #include <time.h>
 
@@ -28,6 +29,9 @@ __sighandler_t __wrap_signal(int signo, __sighandler_t handler);
 int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_time);
 ssize_t __wrap_getrandom(void *buf, size_t len, unsigned flags);
 int __wrap_gethostname(char *name, size_t len);
+int __wrap_malloc_trim(size_t pad);
+int __wrap_getrlimit64(int resource, struct rlimit *ret_limit);
+int __wrap_setrlimit64(int resource, const struct rlimit *limit);
 
 int __wrap_pthread_create(
 	pthread_t *ret_thread, const pthread_attr_t *attr, void *(*start)(void *), void *arg)
@@ -127,4 +131,25 @@ int __wrap_gethostname(char *name, size_t len)
 		return 0;
 	errno = ENAMETOOLONG;
 	return -1;
+}
+
+/* Takes real time and gives nothing here. */
+int __wrap_malloc_trim(size_t pad)
+{
+	(void)pad;
+	return 0;
+}
+
+/* The same on all real machines. */
+int __wrap_getrlimit64(int resource, struct rlimit *ret_limit)
+{
+	(void)resource;
+	*ret_limit = (struct rlimit){.rlim_cur = 65536, .rlim_max = 65536};
+	return 0;
+}
+
+int __wrap_setrlimit64(int resource, const struct rlimit *limit)
+{
+	(void)resource, (void)limit;
+	return 0;
 }
