@@ -1,59 +1,87 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What must be true (sync-model.md 2.6). The oracle sees what people did through the views (user.c tells it),
- * looks at the disks from outside, and ends the run with sim_fail() when something is not so. It never
- * changes anything.
+ * What must be true (sync-model.md 2.6). The oracle knows every content that somebody wrote (a version),
+ * which of them were overwritten, replaced or deleted by somebody who had them before him (used up), and what
+ * machines lost; it looks at the disks from outside, and ends the run with sim_fail() when something is not
+ * so. It never changes anything. user_*.c and faults.c tell it what happens; world.c asks it to look.
+ *
+ * What must not get lost: every version that was finished, is not used up and was not lost with a disk.
  */
 #ifndef SIM_ORACLE_H
 #define SIM_ORACLE_H
 
+#include <limits.h>
+
 #include "host.h"
 
+#define ORACLE_CLIENTS 8 /* clones are clients, too */
+#define BY_HAND ORACLE_CLIENTS /* as a client's number: who edits the server's directory */
+#define NO_VERSION 0u
+
 struct oracle;
-/* One content that somebody wrote: its bytes are made from its number alone (oracle_bytes()). */
+
 struct oracle *oracle_new(struct server_host *server, struct client_host *clients, unsigned count);
+void oracle_add_client(struct oracle *o); /* a clone: the next one of the array */
 
-/* Every 64 bytes carry client, number and block, so that mixing, cutting and zeros show (I3). len chosen by
- * the caller. */
+/* Every 64 bytes carry client, number and block, so that mixing, cutting and zeros show (I3). */
 void oracle_bytes(unsigned client, uint32_t number, uint8_t *buf, size_t len);
+/* A number that no content has yet. */
+uint32_t oracle_number(struct oracle *o);
 
-/* user.c, around each change: begin before the call, end with its result (-ENOTCONN: open). What is known of
- * base, paths, contents is the oracle's own business: see oracle.c. */
-enum oracle_act {
-	ACT_WRITE,
-	ACT_CREATE,
-	ACT_MKDIR,
-	ACT_UNLINK,
-	ACT_RMDIR,
-	ACT_RENAME,
-	ACT_EXCHANGE,
-	ACT_LINK,
-	ACT_SYMLINK,
-	ACT_CHMOD,
-	ACT_UTIMENS,
-	ACT_FSYNC,
-	ACT_TRUNCATE
-};
-struct oracle_call {
-	enum oracle_act act;
+/* ---- versions ---- */
+
+/* A content that is about to come into being on a client; whole: what the person wants in the end, else a
+ * state in between, which only he may see. target: of a symlink. Equal contents are one version. */
+unsigned oracle_version(struct oracle *o, unsigned client, const void *bytes, size_t len, bool whole);
+unsigned oracle_target(struct oracle *o, unsigned client, const char *target);
+/* It is completely there, at this path of the client, made from pred (or NO_VERSION). */
+void oracle_finished(struct oracle *o, unsigned v, unsigned client, const char *path, unsigned pred);
+/* Others may see it, although it is a state in between: fsync, a long pause, an error in the middle. */
+void oracle_published(struct oracle *o, unsigned v);
+/* fsync() has returned 0 since the last change. */
+void oracle_synced(struct oracle *o, unsigned v);
+/* What lies there on the client's disk: a version, or NO_VERSION (nothing, a directory, unknown bytes). */
+unsigned oracle_at(struct oracle *o, unsigned client, const char *path);
+
+/* ---- names ---- */
+
+/* A call that takes away what lies at a path (unlink, rename over it). */
+struct oracle_spot {
 	unsigned client;
-	const char *path, *new_path;
-	uint32_t number; /* of the content written */
-	size_t len;
-	mode_t mode;
+	char path[PATH_MAX];
+	unsigned here, server; /* what lay there before: on the client's disk, on the server's */
+	nlink_t names; /* of what lay here */
+	bool agreed; /* all who moved it had it here */
 };
-uint64_t oracle_begin(struct oracle *o, const struct oracle_call *call);
-void oracle_end(struct oracle *o, uint64_t id, int result);
+void oracle_spot_begin(struct oracle *o, struct oracle_spot *s, unsigned client, const char *path);
+void oracle_spot_end(struct oracle *o, const struct oracle_spot *s, int result);
+/* Instead: what lay there, which its reader found to be base, is being changed in place. */
+void oracle_spot_edited(struct oracle *o, const struct oracle_spot *s, unsigned base);
+/* Something is given another name, or one more, with all that is below it; before the call. */
+void oracle_moving(struct oracle *o, unsigned client, const char *path);
 
-/* A reader has seen these bytes at a path of a client's view (I3, I7, I9). */
+/* ---- what is seen ---- */
+
+/* A reader has opened, read and closed a file of a client's view (I3, I7). */
 void oracle_seen(struct oracle *o, unsigned client, const char *path, const void *bytes, size_t len);
+/* The same for a path that nobody ever takes away: the result of open (I9). */
+void oracle_seen_pin(struct oracle *o, unsigned client, const char *path, int result);
 
-/* A machine was put back to an older state, or lost power: what only it had may be gone from then on. */
-enum oracle_loss { LOSS_CLIENT_CUT, LOSS_CLIENT_RESTORE, LOSS_SERVER_RESTORE };
+/* ---- losses; before the disk changes ---- */
+
+enum oracle_loss { LOSS_CLIENT_CUT, LOSS_CLIENT_RESTORE, LOSS_SERVER_CUT, LOSS_SERVER_RESTORE };
 void oracle_loss(struct oracle *o, enum oracle_loss what, unsigned client);
+/* An image of the client's disk was taken that may come to life: all that is unfinished on it may show. */
+void oracle_image(struct oracle *o, unsigned client);
 
-/* After every event: cheap checks. At rest: all of I1..I10, I16. */
-void oracle_check_safety(struct oracle *o);
-void oracle_check_rest(struct oracle *o);
+/* ---- looking ---- */
+
+void oracle_check_safety(struct oracle *o); /* cheap, at any time */
+void oracle_check_rest(struct oracle *o); /* when nothing is to be done anywhere */
+/* What must stay as it is when nothing happens (I10). */
+struct oracle_still {
+	uint64_t requests, changes[ORACLE_CLIENTS + 1];
+};
+void oracle_still(struct oracle *o, struct oracle_still *ret_still);
 
 #endif
