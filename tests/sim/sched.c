@@ -134,34 +134,38 @@ static const char *state_word(const struct fiber *f)
 	return f->state == FIBER_WAITING ? "waits" : f->state == FIBER_ENDED ? "has ended" : "can run";
 }
 
-void sched_print(void)
+static void trace_thread(const struct fiber *f)
 {
-	for (struct proc *p = sched.procs; p; p = p->next) {
-		for (struct fiber *f = p->is_alive ? p->fibers : NULL; f; f = f->sibling) {
-			if (f->state == FIBER_ENDED)
-				continue;
-			fprintf(stderr, "  %s/%s %s%s%s", p->name, f->name, state_word(f),
-				f->what ? " at " : "", f->what ? f->what : "");
-			if (f->state == FIBER_WAITING && f->deadline_ns != SIM_FOREVER)
-				fprintf(stderr, " until %.6f s", (double)f->deadline_ns / 1e9);
-			for (size_t i = 0; i < f->held_count; i++)
-				fprintf(stderr, ", holds %s", f->held[i].name);
-			fprintf(stderr, "\n");
-		}
-	}
+	char until[40] = "", holds[200] = "";
+	size_t len = 0;
+
+	if (f->state == FIBER_WAITING && f->deadline_ns != SIM_FOREVER)
+		(void)snprintf(until, sizeof(until), " until %.6f s", (double)f->deadline_ns / 1e9);
+	for (size_t i = 0; i < f->held_count && len < sizeof(holds); i++)
+		len += (size_t)snprintf(holds + len, sizeof(holds) - len, ", holds %s", f->held[i].name);
+	sim_trace("%s/%s %s at %s%s%s", f->proc->name, f->name, state_word(f),
+		f->what ? f->what : "its start", until, holds);
+}
+
+void sched_trace_all(void)
+{
+	for (struct proc *p = sched.procs; p; p = p->next)
+		for (struct fiber *f = p->fibers; f; f = f->sibling)
+			if (f->state != FIBER_ENDED)
+				trace_thread(f);
 }
 
 static void check_limits(void)
 {
 	if (sched.now_ns > SIMULATED_NS_MAX && !sched.failed) {
 		sched.failed = true;
-		sched_print();
+		sched_trace_all();
 		sim_fail("hang", "not at its end after %llu simulated seconds",
 			(unsigned long long)(sched.now_ns / 1000000000));
 	}
 	if (sched.cpu_is_over && !sched.failed) {
 		sched.failed = true;
-		sched_print();
+		sched_trace_all();
 		sim_fail("hang", "not at its end after %d s of processor time", CPU_SECONDS_MAX);
 	}
 }
@@ -174,7 +178,7 @@ static struct fiber *next_fiber(void)
 	timers_expire();
 	if (!sched.ready_count) {
 		if (!sched.timers_count) {
-			sched_print();
+			sched_trace_all();
 			sim_fail("deadlock", "no thread can run, and none waits for a time");
 		}
 		sched.now_ns = sched.timers[0]->deadline_ns;

@@ -91,7 +91,7 @@ struct fiber *fiber_new(struct proc *p, const char *name, void *(*start)(void *)
 void fiber_forget(struct fiber *f);
 void sched_yield_now(void);
 void sched_preempt(void); /* another one goes on, if drawn so */
-void sched_print(void); /* all threads, on stderr */
+void sched_trace_all(void); /* where all threads are */
 void sched_names_load(void);
 void sched_thread_name(struct fiber *f, uintptr_t start);
 /* The locks that threads of a process that has ended held. */
