@@ -303,6 +303,21 @@ mode_t __wrap_umask(mode_t mask)
 	return old;
 }
 
+uid_t __wrap_getuid(void)
+{
+	return sys_of(proc_current()) ? 0 : __real_getuid();
+}
+
+uid_t __wrap_geteuid(void)
+{
+	return sys_of(proc_current()) ? 0 : __real_geteuid();
+}
+
+gid_t __wrap_getegid(void)
+{
+	return sys_of(proc_current()) ? 0 : __real_getegid();
+}
+
 int __wrap_setfsuid(uid_t uid)
 {
 	return sys_of(proc_current()) ? 0 : __real_setfsuid(uid);
