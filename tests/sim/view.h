@@ -31,6 +31,7 @@ struct machine;
 struct view *view_of(const struct machine *m);
 /* fusermount3 -u: DESTROY after the last open file is closed is not waited for; the loop ends. */
 void view_unmount(struct view *v);
+bool view_is_idle(const struct view *v); /* no open file and no call in it: could be unmounted */
 
 int view_open(struct view *v, const char *path, int flags, mode_t mode, struct view_file **ret_file);
 ssize_t view_pread(struct view_file *f, void *buf, size_t len, off_t at);
