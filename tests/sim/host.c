@@ -79,11 +79,12 @@ int control_start(
 	const char *mountpoint, const struct control_ops *ops, void *arg, struct control **ret_control)
 {
 	struct control *c = calloc(1, sizeof(*c));
+	struct run *r = run_of(proc_current());
 
 	(void)mountpoint;
-	if (!c)
+	if (!c || !r)
 		return -ENOMEM;
-	c->run = run_of(proc_current());
+	c->run = r;
 	c->run->ops_arg = arg;
 	c->run->ops = ops;
 	*ret_control = c;

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <syncfs/clock.h>
+
 #include "transport.h"
 
 #define MS 1000000ull
@@ -23,6 +25,7 @@
 struct transport {
 	char *authorization, *space;
 	bool cancelled, is_connected;
+	uint64_t moved_ms;
 	struct flight *flight; /* the one that is waited for */
 	char error[128];
 };
@@ -51,6 +54,11 @@ void transport_free(struct transport *t)
 const char *transport_error(const struct transport *t)
 {
 	return t->error;
+}
+
+uint64_t transport_moved_ms(const struct transport *t)
+{
+	return t->moved_ms;
 }
 
 void transport_cancel(struct transport *t)
@@ -259,6 +267,7 @@ static int take_answer(struct transport *t, struct flight *f, const struct trans
 		return fail(t, -EMSGSIZE, "the answer is too long");
 	if (r)
 		return r;
+	t->moved_ms = clock_mono_ms();
 	answer->status = f->status;
 	answer->retry_after_s = f->retry_after_s;
 	(void)snprintf(answer->content_type, sizeof(answer->content_type), "%s",
@@ -284,6 +293,8 @@ static int go(struct transport *t, struct flight *f, const struct transport_requ
 	}
 	if (!r && f->fate == FATE_TWICE)
 		send_late(flight_copy(f));
+	if (!r)
+		t->moved_ms = clock_mono_ms();
 	if (!r && !net_arrive(f))
 		r = fail(t, -ENOTCONN, "Connection refused");
 	if (!r && (f->fate == FATE_ANSWER_LOST || f->fate == FATE_HALF))

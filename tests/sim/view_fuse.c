@@ -186,7 +186,7 @@ void view_abort(struct view *v)
 	for (q = v->first; q; q = next) {
 		next = q->next;
 		finish(q, -ENOTCONN);
-		req_put(q); /* no worker takes it */
+		q->refs--; /* no worker takes it */
 		req_put(q); /* nobody answers it */
 	}
 	v->first = v->last = NULL;
