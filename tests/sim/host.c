@@ -52,20 +52,6 @@ static struct run *run_of(const struct proc *p)
 	return r;
 }
 
-/* ---- what the processes ask of their system ---- */
-
-uid_t __wrap_geteuid(void);
-uid_t __wrap_geteuid(void)
-{
-	return 0;
-}
-
-gid_t __wrap_getegid(void);
-gid_t __wrap_getegid(void)
-{
-	return 0;
-}
-
 void host_new_boot(struct machine *m)
 {
 	static unsigned boots;
