@@ -44,6 +44,7 @@ struct attrs {
 };
 
 struct undo; /* disk_node.c */
+struct lost;
 struct watch; /* sysio_watch.c */
 
 struct names {
@@ -73,6 +74,7 @@ struct node {
 	struct undo *undo; /* newest first; NULL: durable as it is */
 	unsigned undo_count;
 	uint64_t min_size; /* since the last sync */
+	struct lost *lost; /* what a sync that failed has left on the disk */
 
 	/* a directory */
 	struct names names;
@@ -156,6 +158,8 @@ int node_set_target(struct node *n, const char *target, size_t len);
 /* All of its bytes in one piece. */
 const uint8_t *node_bytes(struct node *n);
 void node_synced(struct node *n);
+/* As Linux does: the pages count as clean from then on, though nobody knows what is on the disk. */
+void node_sync_failed(struct node *n);
 void node_power_cut(struct node *n, bool mixed);
 void node_modified(struct node *n);
 uint64_t node_space(const struct node *n);

@@ -26,6 +26,14 @@ struct undo {
 	uint8_t old[];
 };
 
+/* What is on the disk instead of the bytes that a failed sync should have written, block by block. */
+struct lost {
+	uint8_t *bytes;
+	uint64_t size, high;
+	bool size_is_known; /* the length has changed since, so it will be written */
+	bool *written; /* since then, by block; of the bytes up to high */
+};
+
 /* ---- life ---- */
 
 static uint64_t take_ino(struct disk *d, int64_t now)
@@ -93,6 +101,16 @@ static void undo_free(struct node *n)
 	n->undo_count = 0;
 }
 
+static void lost_free(struct node *n)
+{
+	if (!n->lost)
+		return;
+	free(n->lost->bytes);
+	free(n->lost->written);
+	free(n->lost);
+	n->lost = NULL;
+}
+
 void node_put(struct node *n)
 {
 	struct disk *d = n->disk;
@@ -104,6 +122,7 @@ void node_put(struct node *n)
 	*(n->prev ? &n->prev->next : &d->first) = n->next;
 	*(n->next ? &n->next->prev : &d->last) = n->prev;
 	undo_free(n);
+	lost_free(n);
 	xattrs_put(n->a.xattrs);
 	names_free(&n->names);
 	free(n->bytes);
@@ -229,6 +248,10 @@ static void remember(struct node *n, uint64_t at, uint64_t len)
 		memcpy(u->old, n->bytes + at, old_len);
 	n->undo = u;
 	n->undo_count++;
+	for (uint64_t b = at; n->lost && b < at + len && b < n->lost->high; b += DISK_BLOCK)
+		n->lost->written[b / DISK_BLOCK] = true;
+	if (n->lost && len && at + len <= n->lost->high)
+		n->lost->written[(at + len - 1) / DISK_BLOCK] = true;
 }
 
 void node_modified(struct node *n)
@@ -245,8 +268,11 @@ static void put_bytes(struct node *n, const void *buf, size_t len, uint64_t at)
 	memcpy(n->bytes + at, buf, len);
 	if (at + len > n->high)
 		n->high = at + len;
-	if (at + len > n->size)
+	if (at + len > n->size) {
 		n->size = at + len;
+		if (n->lost)
+			n->lost->size_is_known = true;
+	}
 }
 
 ssize_t node_write(struct node *n, const void *buf, size_t len, uint64_t at)
@@ -275,6 +301,8 @@ ssize_t node_write(struct node *n, const void *buf, size_t len, uint64_t at)
 
 static void cut_bytes(struct node *n, uint64_t size)
 {
+	if (n->lost)
+		n->lost->size_is_known = true;
 	if (n->high > size)
 		n->high = size;
 	n->size = size;
@@ -439,15 +467,11 @@ static void keep_blocks(struct node *n, bool times)
 	free(now);
 }
 
-void node_power_cut(struct node *n, bool mixed)
+static void keep_some(struct node *n, bool mixed)
 {
-	uint64_t before = node_space(n);
-	bool times;
-
-	if (!n->undo)
-		return;
 	/* Times and bytes reach the disk independently of each other. */
-	times = sim_chance(STREAM_DISK, PPM / 2);
+	bool times = sim_chance(STREAM_DISK, PPM / 2);
+
 	switch (sim_below(STREAM_DISK, mixed ? 5 : 4)) {
 	case 0:
 		undo_all(n, times);
@@ -465,9 +489,69 @@ void node_power_cut(struct node *n, bool mixed)
 	default:
 		keep_blocks(n, times);
 	}
+}
+
+static void put_lost(struct node *n)
+{
+	struct lost *l = n->lost;
+
+	n->lost = NULL;
+	if (!l->size_is_known && l->size < n->size)
+		cut_bytes(n, l->size);
+	for (uint64_t at = 0; at < l->high && at < n->size; at += DISK_BLOCK) {
+		uint64_t len = n->size - at < DISK_BLOCK ? n->size - at : DISK_BLOCK;
+
+		if (len > l->high - at)
+			len = l->high - at;
+		if (!l->written[at / DISK_BLOCK])
+			put_bytes(n, l->bytes + at, len, at);
+	}
+	n->lost = l;
+	lost_free(n);
+}
+
+void node_power_cut(struct node *n, bool mixed)
+{
+	uint64_t before = node_space(n);
+
+	if (n->undo)
+		keep_some(n, mixed);
+	if (n->lost)
+		put_lost(n);
 	n->min_size = n->size;
 	n->reserved = 0;
 	node_charge(n, before);
+}
+
+void node_sync_failed(struct node *n)
+{
+	struct node now = *n;
+	struct lost *l;
+
+	if (!n->undo)
+		return;
+	n->bytes = need(malloc(n->cap + 1));
+	if (now.high)
+		memcpy(n->bytes, now.bytes, now.high);
+	keep_some(n, true);
+	if (n->lost)
+		put_lost(n);
+	/* n is as on the disk now */
+	l = need(calloc(1, sizeof(*l)));
+	l->bytes = n->bytes;
+	l->size = n->size;
+	/* Beyond its bytes the disk has zeros, where the file may have others. */
+	raise_high(n, n->size < now.high ? n->size : now.high);
+	l->bytes = n->bytes;
+	l->high = n->high;
+	l->written = need(calloc(l->high / DISK_BLOCK + 1, sizeof(*l->written)));
+	n->bytes = now.bytes;
+	n->size = n->min_size = now.size;
+	n->high = now.high;
+	n->cap = now.cap;
+	n->a.mtime = now.a.mtime;
+	n->a.ctime = now.a.ctime;
+	n->lost = l;
 }
 
 /* ---- extended attributes ---- */

@@ -338,10 +338,13 @@ static int sync_fd(struct sysio *s, int fd, bool names)
 	struct node *n;
 	int r = file_node(s, fd, &f, &n);
 
-	if (r == 0)
-		r = disk_fault(s->disk);
 	if (r < 0)
 		return r;
+	r = disk_fault(s->disk);
+	if (r < 0) {
+		node_sync_failed(n);
+		return r;
+	}
 	node_synced(n);
 	if (names && (node_is_dir(n) || !sim_options.weak_disk))
 		disk_log_durable(s->disk);
@@ -371,7 +374,11 @@ int __wrap_syncfs(int fd)
 
 	if (!s)
 		return __real_syncfs(fd);
-	r = file_of(s, fd) ? disk_fault(s->disk) : -EBADF;
+	if (!file_of(s, fd))
+		return (int)sys_return(-EBADF);
+	r = disk_fault(s->disk);
+	for (struct node *n = s->disk->first; r < 0 && n; n = n->next)
+		node_sync_failed(n);
 	if (r < 0)
 		return (int)sys_return(r);
 	for (struct node *n = s->disk->first; n; n = n->next)

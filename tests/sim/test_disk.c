@@ -312,6 +312,38 @@ static void cut_once(unsigned *ret_seen)
 	disk_free(machine.disk);
 }
 
+/* After a sync that failed, another one helps nothing: what is on the disk is not known. */
+static void before_failed_sync(void *arg)
+{
+	int fd = __wrap_open64("/suspect", O_RDWR | O_CREAT, 0644);
+
+	CHECK(__wrap_pwrite64(fd, "old text", 8, 0) == 8 && __wrap_fsync(fd) == 0);
+	CHECK(__wrap_pwrite64(fd, "NEW TEXT", 8, 0) == 8);
+	disk_fail_at(machine.disk, 1, EIO);
+	CHECK(__wrap_fsync(fd) == -1 && errno == EIO);
+	CHECK(__wrap_pwrite64(fd, "more", 4, 8192) == 4);
+	CHECK(__wrap_fsync(fd) == 0);
+	CHECK(__wrap_close(fd) == 0);
+}
+
+static void fail_once(unsigned *ret_seen)
+{
+	struct disk_entry e;
+	struct proc *p;
+
+	machine.disk = disk_new("A");
+	p = proc_new("fail", &machine);
+	proc_spawn(p, "main", before_failed_sync, NULL);
+	while (proc_is_alive(p))
+		sim_sleep_ms(1);
+	CHECK(disk_get(machine.disk, "suspect", &e) == 0 && memcmp(e.bytes, "NEW TEXT", 8) == 0);
+	disk_power_cut(machine.disk);
+	CHECK(disk_get(machine.disk, "suspect", &e) == 0 && e.len == 8196 &&
+		memcmp(e.bytes + 8192, "more", 4) == 0);
+	*ret_seen |= memcmp(e.bytes, "old text", 8) == 0 ? 1u : memcmp(e.bytes, "NEW TEXT", 8) == 0 ? 2u : 4u;
+	disk_free(machine.disk);
+}
+
 static void full_disk(void *arg)
 {
 	char block[10000] = "";
@@ -381,6 +413,10 @@ static void all(void *arg)
 	for (int i = 0; i < 200; i++)
 		cut_once(&seen);
 	CHECK(seen == 31);
+	seen = 0;
+	for (int i = 0; i < 50; i++)
+		fail_once(&seen);
+	CHECK(seen == 3);
 }
 
 void world_run(void *arg)
