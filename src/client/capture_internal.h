@@ -25,6 +25,7 @@ struct capture {
 	uint64_t wakeups; /* grows with every signal of work */
 	struct map *replayed; /* recovery: intents without an outcome, by lsn */
 	struct promise *promises; /* calls that wait for the server */
+	bool awaited_last; /* the last batch was of what they wait for */
 	uint64_t deferred; /* calls that were answered before the server had it all (await.h) */
 
 	/* set at open, then read-only */

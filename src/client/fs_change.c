@@ -15,13 +15,11 @@
 
 #include <syncfs/io.h>
 
-int fs_before_change(struct view *v, struct handle *h)
+static int mark(struct view *v, struct handle *h)
 {
 	struct stat_id id;
 	int r;
 
-	if (!h->writable)
-		return -EBADF;
 	if (atomic_load(&h->marked))
 		return 0;
 	inode_identity(v->inodes, h->inode, &id);
@@ -31,12 +29,22 @@ int fs_before_change(struct view *v, struct handle *h)
 	return r;
 }
 
+int fs_before_change(struct view *v, struct handle *h)
+{
+	int r = h->writable ? mark(v, h) : -EBADF;
+
+	if (!r)
+		inode_change_begin(v->inodes, h->inode);
+	return r;
+}
+
 int fs_after_change(struct view *v, struct handle *h)
 {
 	inode_changed(h->inode);
 	atomic_store(&h->wrote, true);
 	atomic_fetch_add(&h->changes, 1);
-	return fs_before_change(v, h);
+	inode_change_end(v->inodes, h->inode);
+	return mark(v, h);
 }
 
 int fs_complete(struct view *v, struct handle *h, bool synced)
@@ -74,8 +82,10 @@ int fs_truncate(struct view *v, struct inode *i, off_t size)
 	if (!r) {
 		int closed;
 
+		inode_change_begin(v->inodes, i);
 		r = backing_truncate(fd, size);
 		inode_changed(i);
+		inode_change_end(v->inodes, i);
 		closed = capture_closed(v->capture, &id, false);
 		r = r ? r : closed;
 	}

@@ -196,6 +196,7 @@ int inode_table_new(const struct tree *tree, struct inode_table **ret_table)
 	if (!t)
 		return -ENOMEM;
 	mutex_init(&t->lock, RANK_INODE, "inode");
+	cond_init(&t->hold_changed);
 	t->tree = tree;
 	t->chain_count = CHAINS_MIN;
 	t->chains = calloc(t->chain_count, sizeof(struct inode *));
@@ -235,6 +236,7 @@ void inode_table_free(struct inode_table *t)
 	}
 	sweep(&g);
 	free(t->chains);
+	cond_fini(&t->hold_changed);
 	mutex_fini(&t->lock);
 	free(t);
 }

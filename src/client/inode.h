@@ -28,6 +28,12 @@ unsigned inode_writers(struct inode_table *t, const struct stat_id *object);
  * tells stable content. */
 uint64_t inode_generation(struct inode_table *t, const struct stat_id *object);
 /*
+ * Until inode_let_go() no change of content begins, and none is under way. One holder at a time, for work on
+ * this machine only. NULL: unknown to the kernel, so nobody writes it through the mount.
+ */
+struct inode *inode_hold(struct inode_table *t, const struct stat_id *object);
+void inode_let_go(struct inode_table *t, struct inode *i); /* NULL is fine */
+/*
  * The applier has displaced this object from its last name (caller holds the tree lock for writing): from now
  * on opens for writing and changes on it answer ESTALE; open read handles go on.
  */
@@ -98,6 +104,9 @@ struct handle *inode_any_handle(
 void inode_writer_add(struct inode_table *t, struct inode *i);
 void inode_writer_remove(struct inode_table *t, struct inode *i);
 void inode_changed(struct inode *i); /* generation + 1 */
+/* Around each change of content; the beginning waits while somebody holds the file. */
+void inode_change_begin(struct inode_table *t, struct inode *i);
+void inode_change_end(struct inode_table *t, struct inode *i);
 /* The file is being opened as stat says: true when it was the same at the last open, so cached pages are
  * good. */
 bool inode_same_as_last_open(struct inode_table *t, struct inode *i, const struct stat_id *stat);

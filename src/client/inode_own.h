@@ -39,6 +39,10 @@ struct inode {
 	unsigned flags;
 	uint64_t open_stamp; /* of mtime, ctime and size at the last open; 0: none */
 	_Atomic uint64_t generation; /* relaxed: read together with stat, see inode_changed() */
+	/* Changes of content under way, and whether new ones have to wait; seq_cst, each is read against the
+	 * other. */
+	_Atomic uint32_t changing;
+	atomic_bool held;
 
 	/* set at the making, then read-only */
 	uint64_t ino;
@@ -73,6 +77,7 @@ struct inode_table {
 	size_t count, pins, pins_max;
 	struct dir_cache dirs;
 	struct inode *root;
+	struct cond hold_changed; /* a change of content is over, or nobody holds it up any more */
 
 	_Atomic uint64_t
 		epoch; /* seq_cst: compared around a lookup with what the invalidation thread sends */

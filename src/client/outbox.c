@@ -304,7 +304,7 @@ static int fill_item(struct capture *c, struct entry *e, struct item *i, struct 
 {
 	int r = 0;
 
-	*i = (struct item){.entry = e, .lsn = e->lsn, .synced = e->synced};
+	*i = (struct item){.entry = e, .lsn = e->lsn, .synced = e->synced, .unstable = e->unstable};
 	i->op = (struct op){
 		.type = e->type,
 		.kind = e->kind,
@@ -334,7 +334,8 @@ static bool is_bound(struct capture *c, const struct entry *e)
 	return (l && l->pins) || (other && other->pins);
 }
 
-static int collect_locked(struct capture *c, size_t max, struct map *blocked, struct outbox *o)
+/* awaited: only what calls wait for, as far as it does not depend on the rest. */
+static int collect_locked(struct capture *c, size_t max, bool awaited, struct map *blocked, struct outbox *o)
 {
 	uint64_t now = clock_mono_ms();
 	struct entry *e = pending_first(c->pending), *next;
@@ -352,7 +353,8 @@ static int collect_locked(struct capture *c, size_t max, struct map *blocked, st
 		}
 		if (e->not_before_ms > now && (!o->next_due_ms || e->not_before_ms < o->next_due_ms))
 			o->next_due_ms = e->not_before_ms;
-		if (e->not_before_ms > now || is_bound(c, e) || touches(blocked, e)) {
+		if (e->not_before_ms > now || is_bound(c, e) || (awaited && !e->promises) ||
+			touches(blocked, e)) {
 			r = block(blocked, e);
 			continue;
 		}
@@ -364,18 +366,32 @@ static int collect_locked(struct capture *c, size_t max, struct map *blocked, st
 	return r;
 }
 
+/* What calls wait for goes before the rest, in every other batch: a stream of calls must not starve it. */
+static int collect_by_turns_locked(struct capture *c, size_t max, struct outbox *o)
+{
+	bool awaited = c->promises && !c->awaited_last;
+	struct map *blocked;
+	int r = 0;
+
+	c->awaited_last = awaited;
+	for (int pass = awaited ? 0 : 1; pass < 2 && !r && !o->count; pass++) {
+		blocked = map_new();
+		r = blocked ? collect_locked(c, max, pass == 0, blocked, o) : -ENOMEM;
+		map_free(blocked);
+	}
+	return r;
+}
+
 int outbox_collect(struct capture *c, size_t max, struct outbox *ret_outbox)
 {
 	struct outbox o = {.items = calloc(max, sizeof(*o.items)), .alias = map_new()};
-	struct map *blocked = map_new();
 	int r = -ENOMEM;
 
-	if (o.items && o.alias && blocked) {
+	if (o.items && o.alias) {
 		mutex_lock(&c->lock);
-		r = collect_locked(c, max, blocked, &o);
+		r = collect_by_turns_locked(c, max, &o);
 		mutex_unlock(&c->lock);
 	}
-	map_free(blocked);
 	if (r) {
 		outbox_return(c, &o);
 		outbox_fini(&o);
@@ -389,6 +405,7 @@ void outbox_put_off(struct capture *c, struct item *item, uint64_t delay_ms)
 {
 	MUTEX_GUARD(&c->lock);
 	item->entry->in_flight = false;
+	item->entry->unstable = item->unstable;
 	/* fsynced while it was being looked at: no reason any more to wait for its writers. */
 	if (item->entry->synced != item->synced)
 		delay_ms = 0;

@@ -25,6 +25,7 @@ struct item {
 	uint64_t changed_ms;
 	bool synced;
 	bool refused; /* by the server, for ever */
+	unsigned unstable; /* how often it was read and had changed meanwhile */
 	bool adopt; /* equal to what the server has told: not sent */
 	struct node_state remote; /* adopt: that */
 };
@@ -39,9 +40,9 @@ struct outbox {
 void outbox_fini(struct outbox *o);
 
 /*
- * Picks up to max operations that may be sent now, in order; those that depend on one put off stay behind.
- * Operations on objects that came and went unsent are dropped here. 0 or -errno; an empty outbox: nothing to
- * do.
+ * Picks up to max operations that may be sent now, in order (what calls wait for first, by turns); those that
+ * depend on one put off stay behind. Operations on objects that came and went unsent are dropped here. 0 or
+ * -errno; an empty outbox: nothing to do.
  */
 int outbox_collect(struct capture *c, size_t max, struct outbox *ret_outbox);
 /* Gives item i back to the queue, to be tried again after delay_ms (0: with the next batch). Later items that

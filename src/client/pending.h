@@ -34,6 +34,7 @@ struct entry {
 	char *name, *new_name, *target;
 	bool in_flight;
 	bool synced; /* content was fsynced: may be sent while writers are left */
+	unsigned unstable; /* how often it was read and had changed meanwhile */
 	uint64_t *absorbed; /* lsns that are settled with this one */
 	size_t absorbed_count;
 	uint64_t not_before_ms; /* tried and put off until then; 0 */

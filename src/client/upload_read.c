@@ -19,11 +19,13 @@
 #include "inode.h"
 #include "remote.h"
 #include "syncstate.h"
+#include "upload_copy.h"
 
 #define WRITER_IDLE_MS 2000 /* a file kept open is sent when nothing has been written for so long */
 #define RETRY_MS 50
 #define LOST_RETRY_MS 500 /* moved a moment ago: the queue knows where by then; else the scan does */
 #define UNREADABLE_RETRY_MS 30000
+#define UNSTABLE_MAX 2 /* then a file that somebody waits for is copied */
 #define PUT_BYTES (4u << 20) /* chunks in one request */
 
 /* One item while it is read. */
@@ -32,6 +34,7 @@ struct reading {
 	struct outbox *o;
 	struct item *item;
 	int dirfd, fd;
+	bool is_copy; /* fd: of the file as it was at item->disk */
 	uint64_t delay_ms;
 };
 
@@ -39,6 +42,13 @@ static int later(struct reading *rd, uint64_t ms)
 {
 	rd->delay_ms = ms;
 	return READ_LATER;
+}
+
+/* Another than it was when the reading began. */
+static int unstable(struct reading *rd)
+{
+	rd->item->unstable++;
+	return later(rd, RETRY_MS);
 }
 
 /* Not where the queue says. */
@@ -84,7 +94,7 @@ static int read_inline(struct reading *rd, const struct stat_id *before, struct 
 	if (n < 0)
 		return (int)n;
 	if ((uint64_t)n != before->size)
-		return later(rd, RETRY_MS);
+		return unstable(rd);
 	r = manifest_of_bytes(raw->data + at, (size_t)n, &i->op.content, NULL);
 	if (r)
 		return r;
@@ -175,7 +185,7 @@ static int send_chunks(struct reading *rd, const struct wanted *w, struct put *p
 			return (int)n;
 		now = hash_bytes(p->bytes.data + p->bytes.len, (size_t)n);
 		if ((uint32_t)n != len || !hash_equal(&now, &hash))
-			return later(rd, RETRY_MS);
+			return unstable(rd);
 		p->offsets[p->count] = p->bytes.len;
 		p->refs[p->count++] = (struct chunk_ref){.hash = hash, .len = len};
 		p->bytes.len += len;
@@ -270,40 +280,72 @@ static int read_large(struct reading *rd)
 {
 	struct item *i = rd->item;
 	struct stat_id st;
-	int r = tree_hash_file(rd->fd, &i->op.content, &i->op.manifest, &st);
+	int r;
 
+	atomic_store_explicit(&rd->u->at_disk, true, memory_order_relaxed);
+	r = tree_hash_file(rd->fd, &i->op.content, &i->op.manifest, &st);
+	atomic_store_explicit(&rd->u->at_disk, false, memory_order_relaxed);
 	if (r == -EAGAIN)
-		return later(rd, RETRY_MS);
+		return unstable(rd);
 	if (r)
 		return r;
 	i->op.fields |= OP_HAS_MANIFEST;
-	set_attr(i, &st);
+	if (!rd->is_copy)
+		set_attr(i, &st);
 	r = try_adopt(rd);
 	return r == READ_READY ? send_large(rd) : r;
+}
+
+/* Goes on with a copy of the file. ret_stat: the file at that moment. */
+static int take_copy(struct reading *rd, struct stat_id *ret_stat)
+{
+	int fd;
+
+	atomic_store_explicit(&rd->u->at_disk, true, memory_order_relaxed);
+	fd = upload_copy(rd->u->tree, rd->u->inodes, rd->fd, ret_stat);
+	atomic_store_explicit(&rd->u->at_disk, false, memory_order_relaxed);
+	if (fd == -EAGAIN)
+		return unstable(rd);
+	if (fd < 0)
+		return fd;
+	(void)close(rd->fd);
+	rd->fd = fd;
+	rd->is_copy = true;
+	set_attr(rd->item, ret_stat);
+	return READ_READY;
+}
+
+static int read_content(struct reading *rd, const struct stat_id *st, struct buf *raw)
+{
+	int r;
+
+	if (st->size > FILE_MAX_BYTES)
+		return -EFBIG;
+	if (st->size > INLINE_UP_MAX_BYTES)
+		return read_large(rd);
+	r = read_inline(rd, st, raw);
+	return r == READ_READY ? try_adopt(rd) : r;
 }
 
 static int read_file(struct reading *rd, const struct stat_id *before, struct buf *raw)
 {
 	struct item *i = rd->item;
 	uint64_t generation = inode_generation(rd->u->inodes, &i->object);
-	struct stat_id after;
+	struct stat_id st = *before, after;
 	size_t raw_len = raw->len;
 	int r;
 
 	if (is_being_written(rd))
 		return READ_LATER;
-	if (before->size > FILE_MAX_BYTES)
-		return -EFBIG;
-	if (before->size > INLINE_UP_MAX_BYTES) {
-		r = read_large(rd);
-	} else {
-		r = read_inline(rd, before, raw);
-		if (r == READ_READY)
-			r = try_adopt(rd);
+	if (i->synced && i->unstable >= UNSTABLE_MAX) {
+		r = take_copy(rd, &st);
+		if (r)
+			return r;
 	}
+	r = read_content(rd, &st, raw);
 	if (r == READ_ADOPTED)
 		raw->len = raw_len;
-	if (r < 0 || r == READ_LATER)
+	if (r < 0 || r == READ_LATER || rd->is_copy)
 		return r;
 	if (tree_stat(rd->fd, "", &after))
 		return -EIO;
@@ -312,7 +354,7 @@ static int read_file(struct reading *rd, const struct stat_id *before, struct bu
 		if (i->adopt)
 			free(map_remove(rd->o->alias, i->op.node.b, ID_BYTES));
 		i->adopt = false;
-		return later(rd, RETRY_MS);
+		return unstable(rd);
 	}
 	return r;
 }

@@ -7,6 +7,8 @@
 #ifndef SYNCFS_CLIENT_UPLOAD_READ_H
 #define SYNCFS_CLIENT_UPLOAD_READ_H
 
+#include <stdatomic.h>
+
 #include "outbox.h"
 
 struct remote;
@@ -18,6 +20,8 @@ struct upload_read {
 	struct syncstate *state;
 	struct inode_table *inodes;
 	struct remote *remote; /* for chunks of large files */
+
+	atomic_bool at_disk; /* relaxed: busy on this machine, so that the silence is not the network's */
 
 	/* During a batch, from upload_read_begin() to upload_read_end(). */
 	bool server_has_told; /* something waits in R: what we are about to send may be there already */

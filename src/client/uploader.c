@@ -63,7 +63,9 @@ void uploader_counters(const struct uploader *u, uint64_t *ret_ops, uint64_t *re
 void uploader_progress(const struct uploader *u, uint64_t *ret_failures, uint64_t *ret_moved_ms)
 {
 	*ret_failures = atomic_load_explicit(&u->failures, memory_order_relaxed);
-	*ret_moved_ms = remote_moved_ms(u->config.read.remote);
+	*ret_moved_ms = atomic_load_explicit(&u->config.read.at_disk, memory_order_relaxed)
+		? clock_mono_ms()
+		: remote_moved_ms(u->config.read.remote);
 }
 
 static void note_failure(struct uploader *u)

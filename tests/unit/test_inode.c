@@ -13,6 +13,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -306,6 +308,66 @@ static void test_last_open(void **state)
 	assert_false(inode_same_as_last_open(f->table, i, &id));
 }
 
+struct writing {
+	struct inode_table *table;
+	struct inode *inode;
+	_Atomic unsigned long done;
+	atomic_bool stop;
+};
+
+static void *write_on(void *arg)
+{
+	struct writing *w = arg;
+
+	while (!atomic_load(&w->stop)) {
+		inode_change_begin(w->table, w->inode);
+		atomic_fetch_add(&w->done, 1);
+		inode_change_end(w->table, w->inode);
+	}
+	return NULL;
+}
+
+static void await_more(struct writing *w, unsigned long than)
+{
+	while (atomic_load(&w->done) <= than)
+		sched_yield();
+}
+
+/* A holder sees no change begin, and writers go on afterwards. */
+static void test_hold(void **state)
+{
+	struct fixture *f = *state;
+	struct writing w = {.table = f->table};
+	pthread_t threads[2];
+	struct stat_id id, stranger;
+
+	make_file(f, "f");
+	id = id_of(f, "f");
+	stranger = id;
+	stranger.ino++;
+	w.inode = intern(f, root_of(f), "f", "f");
+	assert_null(inode_hold(f->table, &stranger));
+	inode_let_go(f->table, NULL);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, write_on, &w), 0);
+	for (int round = 0; round < 50; round++) {
+		unsigned long done;
+		struct inode *held;
+
+		await_more(&w, atomic_load(&w.done));
+		held = inode_hold(f->table, &id);
+		assert_ptr_equal(held, w.inode);
+		done = atomic_load(&w.done);
+		for (int i = 0; i < 20; i++)
+			sched_yield();
+		assert_int_equal(atomic_load(&w.done), done);
+		inode_let_go(f->table, held);
+	}
+	atomic_store(&w.stop, true);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -317,6 +379,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_ring_of_places, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_many_directories, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_last_open, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_hold, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

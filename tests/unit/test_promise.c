@@ -157,6 +157,33 @@ static void test_alias(void **state)
 	assert_false(capture_is_busy(f->capture, &to));
 }
 
+/* Others go in order, and before them, by turns, what is waited for. */
+static void test_goes_first(void **state)
+{
+	struct fixture *f = *state;
+	struct outbox o;
+	struct promise p;
+	char name[8];
+
+	for (int i = 0; i < 6; i++) {
+		snprintf(name, sizeof(name), "f%d", i);
+		do_create(f, "", name, KIND_FILE);
+	}
+	begin(f, &p, "f4");
+	assert_int_equal(look(f, &p), 1);
+	assert_int_equal(outbox_collect(f->capture, 2, &o), 0);
+	assert_int_equal(o.count, 1);
+	assert_string_equal(o.items[0].op.name, "f4");
+	outbox_return(f->capture, &o);
+	outbox_fini(&o);
+	assert_int_equal(outbox_collect(f->capture, 2, &o), 0);
+	assert_int_equal(o.count, 2);
+	assert_string_equal(o.items[0].op.name, "f0");
+	outbox_return(f->capture, &o);
+	outbox_fini(&o);
+	end(f, &p);
+}
+
 /* What a merge drops from the queue is not at the server: the promise is not kept by that. */
 static void test_forgotten(void **state)
 {
@@ -201,6 +228,7 @@ int main(void)
 		TEST(test_busy_for_the_applier),
 		TEST(test_refused),
 		TEST(test_alias),
+		TEST(test_goes_first),
 		TEST(test_forgotten),
 		TEST(test_removed_meanwhile),
 	};
