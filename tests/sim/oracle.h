@@ -78,6 +78,10 @@ void oracle_image(struct oracle *o, unsigned client);
 
 void oracle_check_safety(struct oracle *o); /* cheap, at any time */
 void oracle_check_rest(struct oracle *o); /* when nothing is to be done anywhere */
+/* At rest, after a clean end of the server: its rows (I6, I8). */
+void oracle_check_meta(struct oracle *o);
+/* A script of the matrix has run below this directory: at rest it must hold no more conflict copies. */
+void oracle_expect_copies(struct oracle *o, const char *dir, unsigned row, unsigned most);
 /* What must stay as it is when nothing happens (I10). */
 struct oracle_still {
 	uint64_t requests, changes[ORACLE_CLIENTS + 1];

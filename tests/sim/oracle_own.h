@@ -26,6 +26,12 @@ struct own_write { /* I7: what a client last wrote at a path */
 	char path[];
 };
 
+struct expected {
+	struct expected *next;
+	unsigned row, copies;
+	char dir[32];
+};
+
 #define ORACLE_BUCKETS 4096
 
 struct oracle {
@@ -37,6 +43,7 @@ struct oracle {
 	unsigned versions_count, versions_size;
 	unsigned buckets[ORACLE_BUCKETS];
 	struct own_write *own;
+	struct expected *expected;
 	bool old_comes_back; /* a disk was put back or cut: what was used up may be there again */
 	bool torn[ORACLE_CLIENTS]; /* power cuts of a client: files may be torn */
 	bool pin_seen[ORACLE_CLIENTS];

@@ -170,6 +170,37 @@ static void check_versions(struct oracle *o, const struct tree_look *server)
 	free(held);
 }
 
+void oracle_expect_copies(struct oracle *o, const char *dir, unsigned row, unsigned most)
+{
+	struct expected *e = calloc(1, sizeof(*e));
+
+	if (!e)
+		abort();
+	*e = (struct expected){.next = o->expected, .row = row, .copies = most};
+	(void)snprintf(e->dir, sizeof(e->dir), "%s", dir);
+	o->expected = e;
+}
+
+static void check_expected(const struct oracle *o, const struct tree_look *server)
+{
+	if (o->old_comes_back || sim_options.hand_edits)
+		return;
+	for (const struct expected *e = o->expected; e; e = e->next) {
+		unsigned copies = 0;
+		size_t len = strlen(e->dir);
+
+		for (size_t i = 0; i < server->count; i++) {
+			const char *path = server->nodes[i].path;
+
+			copies += strncmp(path, e->dir, len) == 0 && conflict_name_is(strrchr(path, '/') + 1);
+		}
+		if (copies > e->copies)
+			sim_fail("I5",
+				"row %u of the matrix made %u conflict copies in %s, at most %u are right",
+				e->row, copies, e->dir, e->copies);
+	}
+}
+
 static void check_copies(const struct oracle *o, const struct tree_look *server)
 {
 	unsigned copies = 0;
@@ -239,6 +270,7 @@ void oracle_check_rest(struct oracle *o)
 	check_same(o, &server);
 	check_versions(o, &server);
 	check_copies(o, &server);
+	check_expected(o, &server);
 	tree_look_free(&server);
 }
 

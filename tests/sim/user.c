@@ -35,7 +35,7 @@ static unsigned depth_of(const char *path)
 	return n;
 }
 
-/* What random operations leave alone: files that stay, temporary ones of others, mostly the scripts' folders.
+/* What random operations leave alone: files that stay, temporary ones of others, the scripts' folders.
  */
 static bool is_private(const char *path)
 {
@@ -44,7 +44,7 @@ static bool is_private(const char *path)
 	name = name ? name + 1 : path;
 	return strncmp(path, ".syncfs", 7) == 0 || strncmp(path, "pin", 3) == 0 ||
 		strncmp(name, ".save", 5) == 0 || strncmp(name, ".link", 5) == 0 ||
-		(strncmp(path, "row", 3) == 0 && !sim_chance(STREAM_USER, 20000));
+		strncmp(path, "row", 3) == 0;
 }
 
 static int consider(void *arg, const struct disk_entry *e)

@@ -319,6 +319,8 @@ static void play(struct play *p)
 		sim_count(counters[p->row->number]);
 	else
 		sim_count("row that came apart");
+	if (good && p->dir[0])
+		oracle_expect_copies(w->oracle, p->dir, p->row->number, p->row->copies);
 }
 
 void rows_run(struct world *w)

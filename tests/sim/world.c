@@ -215,5 +215,7 @@ void world_run(void *arg)
 	check_still(w);
 	if (sim_chance(STREAM_OPTIONS, 300000))
 		check_remount(w);
+	host_server_stop(&w->server);
+	oracle_check_meta(w->oracle);
 	sim_trace("the end");
 }
