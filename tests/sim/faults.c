@@ -199,8 +199,15 @@ static void kill_server(struct world *w)
 	down_server(false);
 }
 
+static void wait_for_hand(const struct world *w)
+{
+	while (w->hand_is_busy)
+		sim_sleep_ms(1);
+}
+
 static void cut_server(struct world *w)
 {
+	wait_for_hand(w);
 	sim_count("fault: power cut of the server");
 	oracle_loss(w->oracle, LOSS_SERVER_CUT, 0);
 	host_server_cut(&w->server);
@@ -211,6 +218,7 @@ static void restore_server(struct world *w, const struct event *e)
 {
 	sim_count("fault: server restored");
 	host_server_kill(&w->server);
+	wait_for_hand(w);
 	oracle_loss(w->oracle, LOSS_SERVER_RESTORE, 0);
 	host_restore(&w->server.machine, faults.backups[e->number]);
 	down_server(true);

@@ -273,7 +273,9 @@ static void edit_by_hand(void *arg)
 		if (!w->hand_edits_due)
 			continue;
 		w->hand_edits_due--;
+		w->hand_is_busy = true;
 		hand_edit(w);
+		w->hand_is_busy = false;
 	}
 	go_home(p);
 }

@@ -27,6 +27,7 @@ struct world {
 	unsigned people_number; /* who ever came */
 	bool stop; /* go home */
 	unsigned hand_edits_due;
+	bool hand_is_busy; /* on the server's disk: no cut, no restore meanwhile */
 	unsigned net_held[ORACLE_CLIENTS]; /* how many want it cut off */
 	uint64_t last_fault_ms[ORACLE_CLIENTS]; /* something happened to its processes or disk */
 };
