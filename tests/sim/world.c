@@ -158,6 +158,8 @@ static void start_all(struct world *w)
 {
 	unsigned fill = (unsigned)sim_below(STREAM_USER, 6);
 
+	if (fill == 3 && sim_options.single_writer)
+		fill = 2; /* two writers */
 	if (fill == 1 || fill == 3)
 		user_fill_before(w, true, 0);
 	for (unsigned c = 0; c < w->count; c++) {
