@@ -376,16 +376,25 @@ int pending_absorb(struct pending *p, struct entry *into, struct entry *e)
 
 int pending_retarget(struct pending *p, struct entry *e, const struct id *from, const struct id *to)
 {
-	struct local *l = id_is_none(to) ? NULL : pending_local(p, to, e->kind, NULL);
+	bool gives_up_a_name = id_equal(&e->other, from) && id_equal(&e->node, to);
+	struct local *l = id_is_none(to) || gives_up_a_name ? NULL : pending_local(p, to, e->kind, NULL);
 
-	if (!l && !id_is_none(to))
+	if (!l && !id_is_none(to) && !gives_up_a_name)
 		return -ENOMEM;
 	if (l)
 		l->entries++;
-	if (id_equal(&e->other, from))
+	if (gives_up_a_name) {
+		/* Renamed over another name of its own, which the server still has there: only the old name
+		 * goes. */
+		e->type = OP_UNLINK;
+		e->other = e->new_parent = ID_NONE;
+		free(e->new_name);
+		e->new_name = NULL;
+	} else if (id_equal(&e->other, from)) {
 		e->other = *to;
-	else
+	} else {
 		e->node = *to;
+	}
 	l = pending_find(p, from);
 	if (l) {
 		l->entries--;

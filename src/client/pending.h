@@ -82,7 +82,8 @@ int pending_enqueue(struct pending *p, struct entry *e, const struct stat_id *ob
 void pending_remove(struct pending *p, struct entry *e);
 /* e leaves the queue, its lsns are into's from now on. 0 or -ENOMEM (nothing has changed). */
 int pending_absorb(struct pending *p, struct entry *into, struct entry *e);
-/* e says `to` (ID_NONE: nobody) where it said `from`, as its node or as the other. 0 or -ENOMEM. */
+/* e says `to` (ID_NONE: nobody) where it said `from`, as its node or as the other. A rename over itself
+ * becomes the unlink of its old name. 0 or -ENOMEM. */
 int pending_retarget(struct pending *p, struct entry *e, const struct id *from, const struct id *to);
 /* The server refuses e: calls that wait for it give this error. */
 void pending_refuse(struct entry *e, int error);

@@ -281,6 +281,34 @@ static void test_saves_in_a_row(void **state)
 	outbox_fini(&o);
 }
 
+/* A file of two names: another takes one of them, and is replaced by the file under its other name, unsent.
+ */
+static void test_name_lent(void **state)
+{
+	struct fixture *f = *state;
+	struct outbox o;
+	struct id old;
+
+	write_file(f, "x", "text");
+	old = agree(f, &ID_ROOT, "x", 9);
+	do_link(f, "x", "h");
+	do_create(f, "", "t", KIND_FILE);
+	do_rename(f, "t", "h", 0);
+	do_rename(f, "x", "h", 0);
+	for (int run = 0; run < 2; run++) {
+		o = collect_numbered(f, 2, 1);
+		assert_int_equal(o.items[0].op.type, OP_LINK);
+		assert_int_equal(o.items[1].op.type, OP_UNLINK);
+		assert_true(id_equal(&o.items[1].op.node, &old));
+		assert_string_equal(o.items[1].op.name, "x");
+		assert_int_equal(o.items[1].op.base_c, 9);
+		assert_int_equal(o.items[1].op.base_l, 9);
+		outbox_return(f->capture, &o);
+		outbox_fini(&o);
+		fixture_reopen(f);
+	}
+}
+
 static void test_settle_ok(void **state)
 {
 	struct fixture *f = *state;
@@ -586,6 +614,7 @@ int main(void)
 		TEST(test_bases),
 		TEST(test_came_and_went),
 		TEST(test_saves_in_a_row),
+		TEST(test_name_lent),
 		TEST(test_settle_ok),
 		TEST(test_settle_exchange),
 		TEST(test_settle_kept),
