@@ -88,6 +88,16 @@ def is_mounted(mountpoint):
             "utf-8", "surrogateescape") == mountpoint for line in table)
 
 
+def free_mount(mountpoint):
+    """Whether the mount of a process that is gone is gone, too. Forced first: a thread that was telling the kernel what is
+    stale may wait for a directory that a request holds, whose answer nobody gives any more; that keeps the device open, so
+    that the kernel does not end the requests by itself."""
+    if os.geteuid() == 0:
+        subprocess.run(["umount", "-f", mountpoint], capture_output=True, timeout=30, check=False)
+    subprocess.run(["fusermount3", "-uz", mountpoint], capture_output=True, timeout=30, check=False)
+    return not is_mounted(mountpoint)
+
+
 # What a mirror has to carry over. A member left out of `of` is not compared.
 ALL = ("mode", "mtime", "xattr", "links")
 
@@ -369,7 +379,7 @@ class Mount(Daemon):
     def kill(self):
         """kill -9, and what init would do about the dead mount."""
         self.kill9()
-        subprocess.run(["fusermount3", "-uz", self.path], capture_output=True, timeout=30, check=False)
+        free_mount(self.path)
 
     def restart(self):
         self.unmount()
@@ -438,8 +448,7 @@ class World:
                 daemon.process.kill()
         for mountpoint in self.mountpoints:
             while is_mounted(mountpoint):
-                if subprocess.run(["fusermount3", "-uz", mountpoint], capture_output=True, timeout=30,
-                                  check=False).returncode:
+                if not free_mount(mountpoint):
                     break
 
     def close(self):
