@@ -121,7 +121,7 @@ static struct map *index_pages(struct held_page *pages)
 
 static int plan_job(struct round *rd, struct job *j)
 {
-	int r = syncstate_peek_base(rd->config->state, &j->r.node, &j->s);
+	int r = apply_peek_base(rd, &j->r.node, &j->s);
 	bool busy;
 
 	if (r && r != -ENOENT)

@@ -55,7 +55,7 @@ static int claim(struct round *rd, struct job *j)
 		return 0;
 	if (capture_is_busy(rd->config->capture, &j->r.node))
 		return -EAGAIN;
-	r = syncstate_peek_base(rd->config->state, &j->r.node, &now);
+	r = apply_peek_base(rd, &j->r.node, &now);
 	if (r == -ENOENT) {
 		j->claimed = !j->has_s;
 		r = j->has_s ? -EAGAIN : 0;
@@ -114,7 +114,9 @@ static int spot_look(
 		return 0;
 	}
 	other = apply_job_of(rd, &node);
-	if (!other || other->state == JOB_WAIT || apply_is_busy(rd, &node, &s->now))
+	/* What R says of an outdated one is over: dead by it, it may live again by what was sent from here.
+	 */
+	if (!other || other->outdated || other->state == JOB_WAIT || apply_is_busy(rd, &node, &s->now))
 		return -EAGAIN;
 	*ret_other = other;
 	r = claim(rd, other);

@@ -21,6 +21,16 @@ struct job *apply_job_of(const struct round *rd, const struct id *node)
 	return map_get(rd->by_node, node->b, ID_BYTES);
 }
 
+int apply_peek_base(const struct round *rd, const struct id *node, struct base_row *ret_row)
+{
+	int r = syncstate_peek_base(rd->config->state, node, ret_row);
+
+	if (r || ret_row->state.names_count)
+		return r;
+	base_row_fini(ret_row);
+	return -ENOENT;
+}
+
 /* ---- spots ---- */
 
 void spot_fini(struct spot *s)

@@ -33,6 +33,9 @@ int spot_put(struct round *rd, struct spot *s, enum holder holder, struct job *o
 	struct stat_id *ret_placed);
 
 struct job *apply_job_of(const struct round *rd, const struct id *node);
+/* S of the node. -ENOENT also when S has no name left for it (another node has taken the last one): then it
+ * is not here. */
+int apply_peek_base(const struct round *rd, const struct id *node, struct base_row *ret_row);
 bool apply_is_busy(struct round *rd, const struct id *node, const struct stat_id *object);
 /* The object at the spot, when it is still what was agreed; -ESTALE otherwise. */
 int apply_expected(
