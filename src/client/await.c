@@ -27,7 +27,7 @@ struct call {
 	const void *key;
 	await_answer *answer;
 	void *arg;
-	bool armed, interrupted, seen;
+	bool patient, armed, interrupted, seen;
 	int result; /* positive: none yet */
 	uint64_t since_ms;
 	uint64_t failures; /* those before it was parked are none of its own */
@@ -69,7 +69,7 @@ static bool is_given_up(const struct await *a, const struct call *c, const struc
 
 	if (a->closing)
 		return true;
-	if (a->config.offline == OFFLINE_BLOCK)
+	if (a->config.offline == OFFLINE_BLOCK && c->patient)
 		return idle_ms >= a->config.block_s * 1000ull;
 	return s->down || s->failures != c->failures || idle_ms >= (s->connected ? STALL_MS : FIRST_STALL_MS);
 }
@@ -280,8 +280,8 @@ static struct call *find_locked(struct await *a, const void *key)
 	return NULL;
 }
 
-int await_park(
-	struct await *a, const struct stat_id *object, const void *key, await_answer *answer, void *arg)
+int await_park(struct await *a, const struct stat_id *object, const void *key, bool patient,
+	await_answer *answer, void *arg)
 {
 	struct capture *cp = a->config.capture;
 	struct call *c = calloc(1, sizeof(*c));
@@ -291,6 +291,7 @@ int await_park(
 		return -ENOMEM;
 	c->promise.object = *object;
 	c->key = key;
+	c->patient = patient;
 	c->answer = answer;
 	c->arg = arg;
 	c->since_ms = clock_mono_ms();

@@ -48,11 +48,12 @@ void await_stop(struct await *a);
 
 /*
  * The call is to be answered when the content and the name of object, as they are now, are at the server.
- * key: what await_interrupt() will name it by. 0: they are, nothing is parked; 1: parked, will be answered
- * after await_arm(); or -errno. Any thread.
+ * key: what await_interrupt() will name it by. patient: it may be kept for as long as OFFLINE_BLOCK says,
+ * else only as with OFFLINE_EIO. 0: they are, nothing is parked; 1: parked, will be answered after
+ * await_arm(); or -errno. Any thread.
  */
-int await_park(
-	struct await *a, const struct stat_id *object, const void *key, await_answer *answer, void *call);
+int await_park(struct await *a, const struct stat_id *object, const void *key, bool patient,
+	await_answer *answer, void *call);
 void await_arm(struct await *a, const void *key);
 /* Answers it with -EINTR; an unknown key is fine. Any thread; takes capture's lock. */
 void await_interrupt(struct await *a, const void *key);

@@ -7,8 +7,13 @@
 #include "fs_view.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
+
+#include <syncfs/io.h>
 
 struct waiting {
 	fuse_req_t req;
@@ -41,6 +46,29 @@ static bool is_nameless(const struct handle *h)
 	return tree_stat(h->fd, "", &st) == 0 && st.nlink == 0;
 }
 
+/*
+ * The caller ends, and this is one of the files that it had open: no signal reaches it any more, and it does
+ * not hear the answer. Its parent waits for it all the same. Flags are the ninth field of proc_pid_stat(5),
+ * and this one is PF_EXITING of the kernel's include/linux/sched.h.
+ */
+static bool is_exiting(pid_t pid)
+{
+	char path[32], text[1024];
+	cleanup_fd int fd = -1;
+	unsigned flags = 0;
+	const char *end;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (n <= 0)
+		return false;
+	text[n] = '\0';
+	end = strrchr(text, ')'); /* of the name, which may hold anything */
+	return end && sscanf(end, ") %*c %*d %*d %*d %*d %*d %u", &flags) == 1 && (flags & 4);
+}
+
 void fs_reply_when_kept(fuse_req_t req, struct handle *h, uint64_t changes)
 {
 	struct view *v = view_of(req);
@@ -60,7 +88,7 @@ void fs_reply_when_kept(fuse_req_t req, struct handle *h, uint64_t changes)
 	}
 	*w = (struct waiting){.req = req, .handle = h, .changes = changes};
 	inode_identity(v->inodes, h->inode, &id);
-	r = await_park(v->await, &id, req, answer, w);
+	r = await_park(v->await, &id, req, !is_exiting(fuse_req_ctx(req)->pid), answer, w);
 	if (r <= 0) {
 		answer(w, r);
 		return;

@@ -385,11 +385,7 @@ def test_signals(world, number, durable):
     waiting = Waiting(world, a, "f")
     started = time.monotonic()
     waiting.process.send_signal(number)
-    if durable == "close" and number == signal.SIGINT:
-        said = waiting.process.stdout.readline()  # it closes its file next, and that waits again
-        waiting.process.kill()
-    else:
-        said = waiting.end()
+    said = waiting.end()  # its end closes the file: that does not wait for a server that is known to be away
     assert time.monotonic() - started < 15 * SLOW
     assert said == ("interrupted\n" if number == signal.SIGINT else "")
     waiting.process.wait(15 * SLOW)

@@ -70,7 +70,7 @@ static int park(struct fixture *f, struct await *a, const char *path, struct cal
 	int r;
 
 	*c = (struct call_result){0};
-	r = await_park(a, &object, c, answer, c);
+	r = await_park(a, &object, c, true, answer, c);
 	if (r > 0)
 		await_arm(a, c);
 	return r;
@@ -150,6 +150,7 @@ static void test_block(void **state)
 	struct fixture *f = *state;
 	struct await *a = start(f, OFFLINE_BLOCK, 1);
 	uint64_t begin = clock_mono_ms();
+	struct stat_id object;
 	struct call_result c;
 
 	set_server(false, true, 3);
@@ -157,6 +158,15 @@ static void test_block(void **state)
 	assert_int_equal(park(f, a, "f", &c), 1);
 	assert_int_equal(answer_of(&c), -EIO);
 	assert_true(clock_mono_ms() - begin >= 1000);
+	finish(a);
+	/* Whom nobody can interrupt is not kept so long. */
+	a = start(f, OFFLINE_BLOCK, 3600);
+	set_server(false, true, 3);
+	c = (struct call_result){0};
+	object = stat_of(f, "f");
+	assert_int_equal(await_park(a, &object, &c, false, answer, &c), 1);
+	await_arm(a, &c);
+	assert_int_equal(answer_of(&c), -EIO);
 	finish(a);
 }
 
@@ -172,7 +182,7 @@ static void test_interrupt(void **state)
 	/* Before it is armed: what came early counts. */
 	object = stat_of(f, "f");
 	c = (struct call_result){0};
-	assert_int_equal(await_park(a, &object, &c, answer, &c), 1);
+	assert_int_equal(await_park(a, &object, &c, true, answer, &c), 1);
 	await_interrupt(a, &c);
 	await_arm(a, &c);
 	assert_int_equal(answer_of(&c), -EINTR);
