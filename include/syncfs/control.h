@@ -27,6 +27,8 @@ enum control_command {
 	CONTROL_RESUME,
 	CONTROL_RECONNECT,
 	CONTROL_CONFLICTS,
+	CONTROL_APPROVE, /* deletions that are held are sent */
+	CONTROL_RESTORE, /* what they deleted comes back */
 };
 
 struct control_request {
@@ -48,6 +50,7 @@ struct control_status {
 	uint64_t since_s; /* how long connected or not connected */
 	char *url, *mountpoint, *backing, *state; /* state: directory of journal and database */
 	uint64_t pending_ops, pending_bytes, open_writers, dead_letters;
+	uint64_t held_deletions; /* found by a scan, too many at once to be believed */
 	uint64_t waiting_calls; /* fsync and close that wait for the server */
 	uint64_t deferred_calls; /* answered before the server had what they stand for */
 	char *last_error;

@@ -162,6 +162,10 @@ static void dispatch(
 	case CONTROL_RECONNECT:
 		c->ops->reconnect(c->arg);
 		break;
+	case CONTROL_APPROVE:
+	case CONTROL_RESTORE:
+		c->ops->answer_held(c->arg, q->command == CONTROL_APPROVE, reply);
+		break;
 	case CONTROL_CONFLICTS:
 		c->ops->conflicts(c->arg, q->path, reply);
 		break;

@@ -36,6 +36,8 @@ struct control_ops {
 	void (*token)(void *arg, const char *path, struct control_reply *reply);
 	void (*pause)(void *arg, bool paused);
 	void (*reconnect)(void *arg);
+	/* What is to become of deletions that are held. A refusal when there are none. */
+	void (*answer_held)(void *arg, bool approve, struct control_reply *reply);
 	/* Fills reply->has_conflicts, conflicts (absolute paths), conflicts_count. */
 	void (*conflicts)(void *arg, const char *path, struct control_reply *reply);
 };

@@ -90,7 +90,8 @@ void fs_reply_entry(fuse_req_t req, const struct fuse_entry_param *e);
 
 /* Before the data of a handle changes. 0, or what the caller must answer instead. */
 int fs_before_change(struct view *v, struct handle *h);
-/* After it, always when that gave 0; also when the change failed half way. 0, or what must be answered instead of success. */
+/* After it, always when that gave 0; also when the change failed half way. 0, or what must be answered
+ * instead of success. */
 int fs_after_change(struct view *v, struct handle *h);
 /* What the handle wrote is complete for now. synced: it is on disk. */
 int fs_complete(struct view *v, struct handle *h, bool synced);

@@ -26,6 +26,8 @@ struct rescan {
 	struct rescan_config config;
 	pthread_t thread;
 	_Atomic uint64_t held; /* relaxed */
+	_Atomic uint64_t approved; /* relaxed: so many of the held may go */
+	_Atomic bool restore; /* relaxed: the held are to come back */
 	_Atomic bool first_done, stopping; /* relaxed flags */
 };
 
@@ -167,6 +169,32 @@ static int on_dir_done(void *arg, const char *path, const struct stat_id *dir, b
 	return r;
 }
 
+/* Whoever approved saw no more than these: a disk that has gone since is another matter. */
+static bool is_approved(const struct walk *w)
+{
+	return w->missing_count <= atomic_load_explicit(&w->s->approved, memory_order_relaxed);
+}
+
+static void end_answer(struct rescan *s)
+{
+	atomic_store_explicit(&s->held, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->approved, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->restore, false, memory_order_relaxed);
+}
+
+static int restore_missing(struct walk *w)
+{
+	struct rescan *s = w->s;
+	int r = found_restore(&w->found, w->missing, w->missing_count);
+
+	if (r)
+		return r;
+	log_info("%zu files that were missing in the backing directory are fetched again", w->missing_count);
+	end_answer(s);
+	s->config.restored(s->config.arg);
+	return 0;
+}
+
 static int settle_missing(struct walk *w)
 {
 	struct rescan *s = w->s;
@@ -178,15 +206,16 @@ static int settle_missing(struct walk *w)
 	r = missing_expand(&w->found, &w->missing, &w->missing_count);
 	if (r)
 		return r;
-	if (w->missing_count >= limit || (w->missing_count && w->entries == 0)) {
+	if (w->missing_count && atomic_load_explicit(&s->restore, memory_order_relaxed))
+		return restore_missing(w);
+	if (!is_approved(w) && (w->missing_count >= limit || (w->missing_count && w->entries == 0))) {
 		if (!atomic_exchange_explicit(&s->held, w->missing_count, memory_order_relaxed))
 			log_warn("%zu of %lld files are missing in the backing directory: no deletion is "
-				 "sent; put them back, or "
-				 "delete them through the mount",
+				 "sent; `syncfsctl approve` sends it, `syncfsctl restore` fetches them again",
 				w->missing_count, (long long)nodes);
 		return 0;
 	}
-	atomic_store_explicit(&s->held, 0, memory_order_relaxed);
+	end_answer(s);
 	for (size_t i = 0; i < w->missing_count && !r; i++)
 		r = found_missing(&w->found, &w->missing[i]);
 	return r;
@@ -259,6 +288,19 @@ void rescan_stop(struct rescan *s)
 bool rescan_first_is_done(const struct rescan *s)
 {
 	return atomic_load_explicit(&s->first_done, memory_order_relaxed);
+}
+
+int rescan_answer(struct rescan *s, bool approve)
+{
+	uint64_t held = rescan_held(s);
+
+	if (!held)
+		return -ENOENT;
+	if (approve)
+		atomic_store_explicit(&s->approved, held, memory_order_relaxed);
+	else
+		atomic_store_explicit(&s->restore, true, memory_order_relaxed);
+	return 0;
 }
 
 uint64_t rescan_held(const struct rescan *s)

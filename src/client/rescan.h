@@ -20,6 +20,9 @@ struct rescan_config {
 	struct mutex *apply_lock;
 	struct capture *capture;
 	struct syncstate *state;
+	/* What was restored waits to be applied. The scan's thread, no lock held. */
+	void (*restored)(void *arg);
+	void *arg;
 };
 
 /* Starts the thread and with it the first scan. */
@@ -28,5 +31,8 @@ void rescan_stop(struct rescan *s); /* after capture_hold() */
 bool rescan_first_is_done(const struct rescan *s);
 /* Deletions that are held back because they are too many at once; 0. */
 uint64_t rescan_held(const struct rescan *s);
+/* What the next scan does with these: approve sends them, otherwise all comes back from the server. The
+ * caller asks for that scan. -ENOENT: none. */
+int rescan_answer(struct rescan *s, bool approve);
 
 #endif

@@ -19,6 +19,8 @@
 #include "capture.h"
 #include "syncstate.h"
 
+#define RESTORE_AT_ONCE 256 /* the view waits meanwhile */
+
 static void lock(struct found_context *f)
 {
 	mutex_lock(f->config->apply_lock);
@@ -401,4 +403,64 @@ int found_missing(struct found_context *f, const struct missing *m)
 		error = queue(f, &r, &none);
 	unlock(f);
 	return error;
+}
+
+/* ---- restored ---- */
+
+/* Within a transaction. R, when there is one, is newer than what was agreed. */
+static int restore_name(struct syncstate *s, const struct missing *m)
+{
+	struct node_state told;
+	struct base_row row;
+	int r = syncstate_base_get(s, &m->node, &row);
+
+	if (r)
+		return r == -ENOENT ? 0 : r;
+	r = syncstate_remote_get(s, &m->node, &told);
+	if (r == 0)
+		node_state_fini(&told);
+	else if (r == -ENOENT)
+		r = syncstate_remote_put(s, &row.state);
+	node_state_name_remove(&row.state, &m->parent, m->name);
+	if (!r)
+		r = row.state.names_count ? syncstate_base_put(s, &row) : syncstate_base_delete(s, &m->node);
+	base_row_fini(&row);
+	return r;
+}
+
+static int restore_some(struct found_context *f, const struct missing *list, size_t count)
+{
+	struct syncstate *s = f->config->state;
+	bool take[RESTORE_AT_ONCE];
+	int r;
+
+	/* With something of its own under way it is no mere loss of the disk: left to the next scan. */
+	for (size_t i = 0; i < count; i++)
+		take[i] = is_gone(f, &list[i]) && !capture_is_busy(f->config->capture, &list[i].node);
+	r = syncstate_begin(s, true);
+	if (r)
+		return r;
+	for (size_t i = 0; i < count && !r; i++) {
+		if (take[i])
+			r = restore_name(s, &list[i]);
+	}
+	if (r) {
+		syncstate_rollback(s);
+		return r;
+	}
+	return syncstate_commit(s);
+}
+
+int found_restore(struct found_context *f, const struct missing *list, size_t count)
+{
+	int r = 0;
+
+	for (size_t at = 0; at < count && !r; at += RESTORE_AT_ONCE) {
+		size_t left = count - at;
+
+		lock(f);
+		r = restore_some(f, list + at, left < RESTORE_AT_ONCE ? left : RESTORE_AT_ONCE);
+		unlock(f);
+	}
+	return r;
 }

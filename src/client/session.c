@@ -164,6 +164,15 @@ static int start_uploader(struct session_run *s)
 	return 0;
 }
 
+static void wake_applier(void *arg)
+{
+	struct session_run *s = arg;
+
+	MUTEX_GUARD(&s->lock);
+	if (s->applier)
+		applier_wake(s->applier);
+}
+
 static int start_rescan(struct session_run *s)
 {
 	const struct session_parts *p = &s->parts;
@@ -173,6 +182,8 @@ static int start_rescan(struct session_run *s)
 		.apply_lock = &s->apply_lock,
 		.capture = p->capture,
 		.state = p->state,
+		.restored = wake_applier,
+		.arg = s,
 	};
 	struct rescan *started;
 	int r;

@@ -68,7 +68,6 @@ static void status(void *arg, const char *path, struct control_reply *reply)
 	struct session_run *s = arg;
 	struct control_status *st = &reply->status;
 	struct link_status link = {0};
-	uint64_t held;
 
 	reply->has_status = true;
 	capture_count(s->parts.capture, &st->pending_ops, &st->open_writers);
@@ -78,13 +77,12 @@ static void status(void *arg, const char *path, struct control_reply *reply)
 	if (s->link)
 		link_get(s->link, &link);
 	st->cursor_seq = s->poller ? poller_seq(s->poller) : 0;
-	held = s->rescan ? rescan_held(s->rescan) : 0;
+	st->held_deletions = s->rescan ? rescan_held(s->rescan) : 0;
 	mutex_unlock(&s->lock);
 	st->connected = link.connected;
 	st->paused = link.paused;
 	st->since_s = (clock_mono_ms() - link.since_ms) / 1000;
-	st->last_error =
-		copy(held ? "deletions found in the backing directory are held back" : link.last_error);
+	st->last_error = copy(link.last_error);
 	st->url = copy(s->parts.config->url);
 	st->mountpoint = copy(s->parts.config->mountpoint);
 	st->backing = copy(s->parts.config->backing);
@@ -260,6 +258,20 @@ static void reconnect(void *arg)
 		link_reconnect(s->link);
 }
 
+static void answer_held(void *arg, bool approve, struct control_reply *reply)
+{
+	struct session_run *s = arg;
+	int r;
+
+	mutex_lock(&s->lock);
+	r = s->rescan ? rescan_answer(s->rescan, approve) : -ENOENT;
+	mutex_unlock(&s->lock);
+	if (r)
+		refuse(reply, r, "no deletions are held");
+	else
+		capture_want_scan(s->parts.capture);
+}
+
 struct conflicts {
 	struct session_run *s;
 	struct control_reply *reply;
@@ -313,5 +325,6 @@ const struct control_ops session_control_ops = {
 	.token = token,
 	.pause = pause_op,
 	.reconnect = reconnect,
+	.answer_held = answer_held,
 	.conflicts = conflicts,
 };

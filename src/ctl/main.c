@@ -31,6 +31,7 @@ static const char usage[] =
 	"  conflicts [PATH]                    the conflict copies\n"
 	"  pause [PATH], resume [PATH]         stop and restart traffic\n"
 	"  reconnect [PATH]                    try to reach the server now\n"
+	"  approve [PATH], restore [PATH]      deletions that are held: send them, or undo them\n"
 	"\n"
 	"  --json  print the reply as JSON     --help  this     --version\n"
 	"\n"
@@ -50,6 +51,8 @@ static const struct command commands[] = {
 	{"resume", CONTROL_RESUME, 0, 1},
 	{"reconnect", CONTROL_RECONNECT, 0, 1},
 	{"conflicts", CONTROL_CONFLICTS, 0, 1},
+	{"approve", CONTROL_APPROVE, 0, 1},
+	{"restore", CONTROL_RESTORE, 0, 1},
 };
 
 struct options {

@@ -89,6 +89,11 @@ void print_status(struct buf *out, const struct control_status *s, const char *p
 				plural(s->open_writers));
 		buf_put_u8(out, '\n');
 	}
+	if (s->held_deletions > 0)
+		buf_printf(out,
+			LABEL "%" PRIu64
+			      " deletion%s found in the backing directory: syncfsctl approve, or restore\n",
+			"held", s->held_deletions, plural(s->held_deletions));
 	if (s->waiting_calls > 0)
 		buf_printf(out, LABEL "%" PRIu64 " call%s of fsync or close\n", "waiting", s->waiting_calls,
 			plural(s->waiting_calls));

@@ -23,7 +23,7 @@ _syncfs_complete() {
 	syncfsd:*)
 		words='--root --listen --token-file --tls-cert --tls-key --config --namespace --adopt --debug --help --version token approve reject'
 		;;
-	syncfsctl:syncfsctl) words='status wait token conflicts pause resume reconnect --json --help --version' ;;
+	syncfsctl:syncfsctl) words='status wait token conflicts pause resume reconnect approve restore --json --help --version' ;;
 	syncfsctl:*) [[ $word == -* ]] && words='--timeout --seq --json' ;;
 	esac
 	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")

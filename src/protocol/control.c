@@ -22,6 +22,8 @@ static const char *const command_words[] = {
 	[CONTROL_RESUME] = "resume",
 	[CONTROL_RECONNECT] = "reconnect",
 	[CONTROL_CONFLICTS] = "conflicts",
+	[CONTROL_APPROVE] = "approve",
+	[CONTROL_RESTORE] = "restore",
 };
 
 void control_request_fini(struct control_request *r)
@@ -44,7 +46,7 @@ int control_request_encode(const struct control_request *r, struct buf *out)
 {
 	size_t begin = out->len;
 
-	if (r->command < CONTROL_STATUS || r->command > CONTROL_CONFLICTS)
+	if (r->command < CONTROL_STATUS || r->command > CONTROL_RESTORE)
 		return -EINVAL;
 	buf_put_u8(out, '{');
 	json_put_text(out, "command", command_words[r->command]);
@@ -64,7 +66,7 @@ static enum control_command get_command(struct json_in *in, const json_t *root)
 
 	if (word == NULL)
 		return 0;
-	for (enum control_command c = CONTROL_STATUS; c <= CONTROL_CONFLICTS; c++) {
+	for (enum control_command c = CONTROL_STATUS; c <= CONTROL_RESTORE; c++) {
 		if (strcmp(command_words[c], word) == 0)
 			return c;
 	}
@@ -134,6 +136,7 @@ static void put_status(struct buf *out, const struct control_status *s)
 	json_put_u64(out, "pending_bytes", s->pending_bytes);
 	json_put_u64(out, "open_writers", s->open_writers);
 	json_put_u64(out, "dead_letters", s->dead_letters);
+	json_put_u64(out, "held_deletions", s->held_deletions);
 	json_put_u64(out, "waiting_calls", s->waiting_calls);
 	json_put_u64(out, "deferred_calls", s->deferred_calls);
 	if (s->last_error != NULL)
@@ -199,6 +202,7 @@ static void get_status(struct json_in *in, const json_t *root, struct control_re
 	s->pending_bytes = json_get_u64(in, o, "pending_bytes", true, INT64_MAX);
 	s->open_writers = json_get_u64(in, o, "open_writers", true, INT64_MAX);
 	s->dead_letters = json_get_u64(in, o, "dead_letters", true, INT64_MAX);
+	s->held_deletions = json_get_u64(in, o, "held_deletions", true, INT64_MAX);
 	s->waiting_calls = json_get_u64(in, o, "waiting_calls", true, INT64_MAX);
 	s->deferred_calls = json_get_u64(in, o, "deferred_calls", true, INT64_MAX);
 	s->last_error = json_get_text_copy(in, o, "last_error", false);

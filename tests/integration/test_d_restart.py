@@ -189,6 +189,50 @@ def test_emptied_backing_deletes_nothing(world):
     assert tree(server.root) == before and tree(b.path) == before
 
 
+def bulk(world):
+    """A client that finds most of its backing directory gone, and believes none of it."""
+    server, a, b = world.pair()
+    for i in range(1300):
+        os.makedirs(a / f"d{i // 100}", exist_ok=True)
+        write(a / f"d{i // 100}/f{i}", str(i))
+    os.link(a / "d0/f0", a / "link")
+    a.wait(120)
+    before = wait_same(a.path, b.path, server.root, timeout=120)
+    a.unmount()
+    for i in range(12):
+        shutil.rmtree(a.backing + f"/d{i}")
+    a.start()
+    wait_until(lambda: a.status()["status"]["held_deletions"] == 1200 + 12, 30, "held")
+    write(a / "later", "goes on")
+    wait_until(lambda: has(b / "later", "goes on"), 75)
+    assert os.path.exists(b / "d0/f0") and os.path.exists(server.root + "/d11/f1100")
+    assert "1212 deletions found" in a.ctl("status", a.path).stdout
+    return server, a, b, before
+
+
+@pytest.mark.seconds(300)
+def test_bulk_deletion_here_is_approved(world):
+    server, a, b, _ = bulk(world)
+    assert a.ctl("approve", a.path).returncode == 0
+    wait_until(lambda: not os.path.exists(server.root + "/d0") and not os.path.exists(server.root + "/d11"), 60)
+    wait_same(a.path, b.path, server.root, timeout=60)
+    assert a.status()["status"]["held_deletions"] == 0
+    assert a.ctl("approve", a.path).returncode == 1, "nothing is held any more"
+
+
+@pytest.mark.seconds(300)
+def test_bulk_deletion_here_is_undone(world):
+    server, a, b, before = bulk(world)
+    assert a.ctl("restore", a.path).returncode == 0
+    wait_until(lambda: has(a / "d0/f0", "0") and has(a / "d11/f1199", "1199"), 60, "fetched again")
+    now = wait_same(a.path, b.path, server.root, timeout=60)
+    assert now == {**before, b"later": now[b"later"]}
+    assert a.status()["status"]["held_deletions"] == 0
+    assert os.stat(a / "link").st_nlink == 2
+    a.restart()
+    assert wait_same(a.path, b.path, server.root) == now
+
+
 def test_second_syncfs_on_the_same_backing(world):
     server, a, _ = world.pair()
     c = world.mount("C", server, backing=a.backing, start=False)

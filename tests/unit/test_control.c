@@ -16,7 +16,7 @@ static void test_request_round_trip(void **state)
 {
 	char path[] = "/mnt/a b\n\"\xff", token[] = "abc.1.2";
 
-	for (enum control_command c = CONTROL_STATUS; c <= CONTROL_CONFLICTS; c++) {
+	for (enum control_command c = CONTROL_STATUS; c <= CONTROL_RESTORE; c++) {
 		struct control_request r = {
 			.command = c, .path = path, .timeout_ms = INT64_MAX, .token = token};
 		cleanup_buf struct buf out = BUF_INIT;
@@ -87,6 +87,7 @@ static void test_status_round_trip(void **state)
 			.pending_bytes = INT64_MAX,
 			.open_writers = 2,
 			.dead_letters = 3,
+			.held_deletions = 6,
 			.waiting_calls = 4,
 			.deferred_calls = 5,
 			.last_error = (char[]){"bad \xff byte"},
@@ -109,6 +110,7 @@ static void test_status_round_trip(void **state)
 	assert_int_equal(back.status.since_s, 7);
 	assert_true(back.status.pending_bytes == INT64_MAX);
 	assert_int_equal(back.status.pending_ops + back.status.open_writers + back.status.dead_letters, 6);
+	assert_int_equal(back.status.held_deletions, 6);
 	assert_int_equal(back.status.waiting_calls, 4);
 	assert_int_equal(back.status.deferred_calls, 5);
 	assert_int_equal(back.status.cursor_seq, 99);

@@ -86,6 +86,13 @@ static void op_reconnect(void *arg)
 	atomic_fetch_add(&d->reconnects, 1);
 }
 
+static void op_answer_held(void *arg, bool approve, struct control_reply *reply)
+{
+	reply->ok = false;
+	reply->code = -ENOENT;
+	reply->error = strdup(approve ? "approve" : "restore");
+}
+
 static void op_conflicts(void *arg, const char *path, struct control_reply *reply)
 {
 	reply->has_conflicts = true;
@@ -100,6 +107,7 @@ static const struct control_ops ops = {
 	.token = op_token,
 	.pause = op_pause,
 	.reconnect = op_reconnect,
+	.answer_held = op_answer_held,
 	.conflicts = op_conflicts,
 };
 
@@ -204,6 +212,12 @@ static void test_commands(void **state)
 	control_reply_fini(&r);
 	ask(CONTROL_TOKEN, NULL, NULL, -1, &r);
 	assert_string_equal(r.token, "abc.1.2");
+	control_reply_fini(&r);
+	ask(CONTROL_APPROVE, NULL, NULL, -1, &r);
+	assert_string_equal(r.error, "approve");
+	control_reply_fini(&r);
+	ask(CONTROL_RESTORE, NULL, NULL, -1, &r);
+	assert_string_equal(r.error, "restore");
 	control_reply_fini(&r);
 	ask(CONTROL_CONFLICTS, NULL, NULL, -1, &r);
 	assert_int_equal(r.conflicts_count, 1);

@@ -11,14 +11,25 @@
 
 #define DEADLINE_MS 30000
 
-/* One whole scan; gives what it held back. */
-static uint64_t scan(struct fixture *f)
+static int restored;
+
+static void on_restored(void *arg)
+{
+	(void)arg;
+	restored++;
+}
+
+enum answer { NO_ANSWER, APPROVE, RESTORE };
+
+/* One whole scan, and one more with the answer to what it held back; gives what is held back then. */
+static uint64_t scan_and_answer(struct fixture *f, enum answer answer)
 {
 	struct rescan_config config = {.tree = &f->tree,
 		.tree_lock = &f->tree_lock,
 		.apply_lock = &f->apply_lock,
 		.capture = f->capture,
-		.state = f->state};
+		.state = f->state,
+		.restored = on_restored};
 	uint64_t held, deadline = clock_mono_ms() + DEADLINE_MS;
 	struct rescan *s;
 
@@ -27,11 +38,26 @@ static uint64_t scan(struct fixture *f)
 		assert_true(clock_mono_ms() < deadline);
 		sched_yield();
 	}
+	if (answer == NO_ANSWER) {
+		assert_int_equal(rescan_answer(s, true), rescan_held(s) ? 0 : -ENOENT);
+	} else {
+		assert_int_equal(rescan_answer(s, answer == APPROVE), 0);
+		capture_want_scan(f->capture);
+		while (rescan_held(s)) {
+			assert_true(clock_mono_ms() < deadline);
+			sched_yield();
+		}
+	}
 	held = rescan_held(s);
 	capture_hold(f->capture, true);
 	rescan_stop(s);
 	capture_hold(f->capture, false);
 	return held;
+}
+
+static uint64_t scan(struct fixture *f)
+{
+	return scan_and_answer(f, NO_ANSWER);
 }
 
 static void must_rename(struct fixture *f, const char *from, const char *to)
@@ -272,6 +298,54 @@ static void test_emptied_root_is_held(void **state)
 	expect_found(f, "Ub");
 }
 
+/* All is gone, and that was meant. */
+static void test_approved(void **state)
+{
+	struct fixture *f = *state;
+	struct id d = make_dir(f, &ID_ROOT, "d");
+
+	make_file(f, &d, "d/a", "text");
+	make_file(f, &ID_ROOT, "b", "text");
+	must_rename(f, "d", ".syncfs/d");
+	must_rename(f, "b", ".syncfs/b");
+	assert_int_equal(scan_and_answer(f, APPROVE), 0);
+	assert_int_equal(operations(f), 3);
+	assert_int_equal(restored, 0);
+}
+
+static uint64_t told(struct fixture *f)
+{
+	struct node_state *nodes;
+	size_t count;
+
+	assert_int_equal(syncstate_peek_remotes(f->state, 0, 100, &nodes, &count), 0);
+	for (size_t i = 0; i < count; i++)
+		node_state_fini(&nodes[i]);
+	free(nodes);
+	return count;
+}
+
+/* All is gone, and is to come back: nothing is sent, and the applier finds it as the server's. */
+static void test_restored(void **state)
+{
+	struct fixture *f = *state;
+	struct id d = make_dir(f, &ID_ROOT, "d"), gone;
+
+	gone = make_file(f, &d, "d/a", "text");
+	make_file(f, &ID_ROOT, "b", "text");
+	must_rename(f, "d", ".syncfs/d");
+	must_rename(f, "b", ".syncfs/b");
+	restored = 0;
+	assert_int_equal(scan_and_answer(f, RESTORE), 0);
+	assert_int_equal(restored, 1);
+	assert_int_equal(operations(f), 0);
+	assert_int_equal(told(f), 3);
+	assert_int_equal(syncstate_peek_count(f->state), 0);
+	assert_false(capture_has_name(f->capture, &gone, &d, "a"));
+	assert_int_equal(scan(f), 0); /* nothing is missing any more */
+	assert_int_equal(operations(f), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -285,6 +359,8 @@ int main(void)
 		TEST(test_pending_is_known),
 		TEST(test_mass_deletion_is_held),
 		TEST(test_emptied_root_is_held),
+		TEST(test_approved),
+		TEST(test_restored),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
