@@ -207,6 +207,15 @@ int capture_begin(struct capture *c, struct intent *i)
 	return r;
 }
 
+/* Who makes a file is about to write to it: it is not idle yet. */
+static void note_made(struct capture *c, const struct id *node)
+{
+	struct local *l = pending_find(c->pending, node);
+
+	if (l)
+		l->changed_ms = clock_mono_ms();
+}
+
 static int end_locked(struct capture *c, struct intent *i, int error, const struct stat_id *object)
 {
 	struct record rec = record_of(i);
@@ -228,7 +237,11 @@ static int end_locked(struct capture *c, struct intent *i, int error, const stru
 	if (error)
 		return journal_ack(c->journal, &i->lsn, 1);
 	rec.lsn = i->lsn;
-	return r ? r : capture_enqueue_locked(c, &rec, object);
+	if (!r)
+		r = capture_enqueue_locked(c, &rec, object);
+	if (!r && i->type == OP_CREATE)
+		note_made(c, &i->node);
+	return r;
 }
 
 void capture_end(struct capture *c, struct intent *i, int error, const struct stat_id *created)

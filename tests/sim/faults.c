@@ -108,6 +108,7 @@ static bool start_client(struct world *w, unsigned c)
 {
 	int r = host_client_start(&w->clients[c], w->adopt[c]);
 
+	oracle_restarted(w->oracle, c);
 	sim_trace("fault: client %u starts: %d %s", c, r, r ? w->clients[c].why : "");
 	if (!r)
 		w->adopt[c] = false;
@@ -245,6 +246,7 @@ static void clone_client(struct world *w, unsigned c)
 	oracle_loss(w->oracle, LOSS_CLIENT_RESTORE, n); /* old files may come back */
 	copy = host_backup(&w->clients[c].machine);
 	host_client_new(&w->clients[n], n);
+	w->clients[n].token = w->clients[c].token;
 	host_restore(&w->clients[n].machine, copy);
 	w->count++;
 	oracle_add_client(w->oracle);

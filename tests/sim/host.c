@@ -97,7 +97,7 @@ void host_client_new(struct client_host *c, unsigned number)
 {
 	static const char *const names[] = {"A", "B", "C", "D", "E", "F", "G", "H"};
 
-	*c = (struct client_host){.number = number};
+	*c = (struct client_host){.number = number, .token = number};
 	c->machine.name = names[number % (sizeof(names) / sizeof(names[0]))];
 	c->machine.disk = disk_new(c->machine.name);
 	host_new_boot(&c->machine);
@@ -157,7 +157,7 @@ static void fill_client_config(struct client_config *config, const struct client
 		.action = CONFIG_MOUNT,
 		.mountpoint = copy("/home/view"),
 		.url = copy("http://server:3459"),
-		.token = copy(host_token(c->number)),
+		.token = copy(host_token(c->token)),
 		.backing = copy(HOST_BACKING),
 		.state = copy(HOST_STATE),
 		.label = copy(c->machine.name),
@@ -247,6 +247,7 @@ void host_restore(struct machine *m, const struct disk *backup)
 {
 	disk_free(m->disk);
 	m->disk = disk_copy(backup);
+	host_new_boot(m);
 }
 
 /* ---- syncfsctl ---- */

@@ -29,6 +29,7 @@ struct client_host {
 	int ended; /* what client_run() returned */
 	char why[512]; /* and why */
 	unsigned number;
+	unsigned token; /* whose it has: a clone its origin's */
 };
 
 /* Makes the machine with an empty disk and what has to be there before the first start (directories, a

@@ -388,6 +388,9 @@ void oracle_moving(struct oracle *o, unsigned client, const char *path)
 static void fail_unknown(
 	const char *invariant, unsigned client, const char *path, const void *bytes, size_t len)
 {
+	for (size_t at = 0; at < len && at < 64 * 40; at += 64)
+		sim_trace("oracle: at %zu: %.*s", at, (int)(len - at < 40 ? len - at : 40),
+			(const char *)bytes + at);
 	sim_fail(invariant, "client %u sees at %s %zu bytes that nobody wrote: \"%.*s\"", client, path, len,
 		(int)(len < 60 ? len : 60), (const char *)bytes);
 }
@@ -415,10 +418,10 @@ void oracle_seen(struct oracle *o, unsigned client, const char *path, const void
 	}
 }
 
-void oracle_seen_pin(struct oracle *o, unsigned client, const char *path, int result)
+void oracle_seen_pin(struct oracle *o, unsigned client, const char *path, unsigned pin, int result)
 {
 	if (result == 0)
-		o->pin_seen[client] = true;
-	else if (result == -ENOENT && o->pin_seen[client] && !o->old_comes_back)
+		o->pin_seen[client] |= 1u << pin;
+	else if (result == -ENOENT && (o->pin_seen[client] & 1u << pin) && !o->old_comes_back)
 		sim_fail("I9", "client %u does not find %s, which is never taken away", client, path);
 }

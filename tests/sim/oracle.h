@@ -65,12 +65,14 @@ void oracle_moving(struct oracle *o, unsigned client, const char *path);
 /* A reader has opened, read and closed a file of a client's view (I3, I7). */
 void oracle_seen(struct oracle *o, unsigned client, const char *path, const void *bytes, size_t len);
 /* The same for a path that nobody ever takes away: the result of open (I9). */
-void oracle_seen_pin(struct oracle *o, unsigned client, const char *path, int result);
+void oracle_seen_pin(struct oracle *o, unsigned client, const char *path, unsigned pin, int result);
 
 /* ---- losses; before the disk changes ---- */
 
 enum oracle_loss { LOSS_CLIENT_CUT, LOSS_CLIENT_RESTORE, LOSS_SERVER_CUT, LOSS_SERVER_RESTORE };
 void oracle_loss(struct oracle *o, enum oracle_loss what, unsigned client);
+/* A process of the client has started: it may ask again for what it had heard. */
+void oracle_restarted(struct oracle *o, unsigned client);
 /* An image of the client's disk was taken that may come to life: all that is unfinished on it may show. */
 void oracle_image(struct oracle *o, unsigned client);
 

@@ -119,24 +119,14 @@ void oracle_loss(struct oracle *o, enum oracle_loss what, unsigned client)
 
 /* ---- torn files ---- */
 
-/* A block that somebody wrote, zeros, or the beginning of such a block. */
-static bool is_block(const uint8_t *p, size_t len)
+/* Pieces of what people write, and zeros. */
+static bool is_torn(const uint8_t *p, size_t len)
 {
-	unsigned client, number;
-	size_t block, zeros = 0;
-	uint8_t want[64];
-	char text[65];
-
-	while (zeros < len && p[zeros] == 0)
-		zeros++;
-	if (zeros == len)
-		return true;
-	memcpy(text, p, len);
-	text[len] = '\0';
-	if (sscanf(text, "client %u content %u block %zu ", &client, &number, &block) != 3)
-		return len < 40;
-	(void)snprintf((char *)want, sizeof(want), "client %u content %u block %zu ", client, number, block);
-	return memcmp(text, want, strlen((char *)want)) == 0;
+	for (size_t i = 0; i < len; i++) {
+		if (p[i] && !strchr("abcdefghijklmnopqrstuvwxyz0123456789 .\n", p[i]))
+			return false;
+	}
+	return true;
 }
 
 unsigned oracle_find_torn(struct oracle *o, const void *bytes, size_t len)
@@ -149,10 +139,8 @@ unsigned oracle_find_torn(struct oracle *o, const void *bytes, size_t len)
 		any |= o->torn[c];
 	if (!any)
 		return NO_VERSION;
-	for (size_t at = 0; at < len; at += 64) {
-		if (!is_block(p + at, len - at < 64 ? len - at : 64))
-			return NO_VERSION;
-	}
+	if (!is_torn(p, len))
+		return NO_VERSION;
 	v = oracle_version(o, 0, bytes, len, false);
 	oracle_published(o, v);
 	sim_count("torn file after a power cut");

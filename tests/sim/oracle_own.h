@@ -46,7 +46,7 @@ struct oracle {
 	struct expected *expected;
 	bool old_comes_back; /* a disk was put back or cut: what was used up may be there again */
 	bool torn[ORACLE_CLIENTS]; /* power cuts of a client: files may be torn */
-	bool pin_seen[ORACLE_CLIENTS];
+	uint32_t pin_seen[ORACLE_CLIENTS]; /* bits of pins */
 	uint64_t cursor[ORACLE_CLIENTS];
 	bool cursor_may_fall[ORACLE_CLIENTS];
 };

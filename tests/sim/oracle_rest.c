@@ -220,6 +220,11 @@ static void check_copies(const struct oracle *o, const struct tree_look *server)
 
 /* ---- I12, I16 ---- */
 
+void oracle_restarted(struct oracle *o, unsigned client)
+{
+	o->cursor[client] = 0;
+}
+
 void oracle_check_safety(struct oracle *o)
 {
 	for (unsigned c = 0; c < o->count; c++) {

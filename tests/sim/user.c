@@ -249,14 +249,15 @@ static void watch(void *arg)
 	struct person *p = arg;
 	struct world *w = p->world;
 	char path[PATH_MAX];
+	unsigned pin;
 
 	while (w->ops_left > 0 && !w->stop) {
 		sim_sleep_ms(20 + sim_below(STREAM_USER, 400));
 		if (!user_has_view(p))
 			continue;
-		(void)snprintf(
-			path, sizeof(path), "pin%llu", (unsigned long long)sim_below(STREAM_USER, PINS));
-		oracle_seen_pin(w->oracle, p->client, path, op_read(p, path));
+		pin = (unsigned)sim_below(STREAM_USER, PINS);
+		(void)snprintf(path, sizeof(path), "pin%u", pin);
+		oracle_seen_pin(w->oracle, p->client, path, pin, op_read(p, path));
 		if (sim_chance(STREAM_USER, 300000) && choose(p, true, false, path))
 			(void)op_read(p, path);
 	}

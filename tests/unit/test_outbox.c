@@ -136,6 +136,21 @@ static void test_order_and_limit(void **state)
 	assert_false(outbox_wait(f->capture, &seen, clock_mono_ms() + 60000));
 }
 
+/* Who makes a file writes to it next: it must not look as if nobody had written to it for long. */
+static void test_made_is_not_idle(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t before = clock_mono_ms();
+	struct outbox o;
+
+	do_create(f, "", "f", KIND_FILE);
+	o = collect(f);
+	assert_int_equal(o.count, 1);
+	assert_true(o.items[0].changed_ms >= before);
+	outbox_return(f->capture, &o);
+	outbox_fini(&o);
+}
+
 static void test_put_off(void **state)
 {
 	struct fixture *f = *state;
@@ -610,6 +625,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_order_and_limit),
+		TEST(test_made_is_not_idle),
 		TEST(test_put_off),
 		TEST(test_bases),
 		TEST(test_came_and_went),
