@@ -17,6 +17,7 @@
 
 #define TICK_MS 100 /* how often the connection is looked at while a call waits */
 #define DEFERRED_TICK_MS 1000
+#define HURRY_MS 1000 /* a server that is away is tried for so often while a call waits, or was given up */
 /* Nothing goes up for so long although the server counts as there. A commit of a busy one takes less. */
 #define STALL_MS 15000
 /* The same before it has been reached for the first time. */
@@ -48,6 +49,7 @@ struct await {
 	/* set at start, then read-only */
 	struct await_config config;
 	pthread_t thread;
+	uint64_t hurried_ms; /* the thread's own */
 };
 
 static struct call *call_of(struct promise *p)
@@ -175,6 +177,17 @@ static void answer_all(struct call *done, int error)
 	}
 }
 
+/* The pauses between attempts grow long while nobody waits. */
+static void hurry(struct await *a)
+{
+	uint64_t now = clock_mono_ms();
+
+	if (a->hurried_ms && now - a->hurried_ms < HURRY_MS)
+		return;
+	a->hurried_ms = now;
+	a->config.hurry(a->config.arg);
+}
+
 /* One look at everything. True: something was answered, so look again before waiting. */
 static bool sweep(struct await *a)
 {
@@ -182,10 +195,12 @@ static bool sweep(struct await *a)
 	struct await_server server = {0};
 	struct deferred before, now;
 	struct call *done;
+	bool waited;
 	int r = 0;
 
 	a->config.server(a->config.arg, &server);
 	mutex_lock(&c->lock);
+	waited = c->promises != NULL;
 	before = a->deferred;
 	done = take_answerable_locked(a, &server);
 	if (a->deferred.calls && a->deferred.calls == before.calls && is_made_up_locked(a, &server))
@@ -193,6 +208,8 @@ static bool sweep(struct await *a)
 	now = a->deferred;
 	c->deferred = now.calls;
 	mutex_unlock(&c->lock);
+	if (waited && server.down)
+		hurry(a);
 	/* The mark is there before anybody hears success. */
 	if (now.calls != before.calls)
 		r = store_deferred(a, &now);

@@ -33,6 +33,7 @@ struct await_config {
 	enum config_offline offline;
 	uint32_t block_s; /* of OFFLINE_BLOCK */
 	void (*server)(void *arg, struct await_server *ret_server); /* no lock is held */
+	void (*hurry)(void *arg); /* somebody waits: the server is to be tried for now. Likewise. */
 	void *arg;
 };
 

@@ -246,6 +246,13 @@ static void ask_server(void *arg, struct await_server *ret_server)
 	session_server(atomic_load(&c->session), ret_server);
 }
 
+static void hurry(void *arg)
+{
+	struct client *c = arg;
+
+	session_hurry(atomic_load(&c->session));
+}
+
 static int make_await(struct client *c, struct buf *why)
 {
 	struct await_config config = {
@@ -254,6 +261,7 @@ static int make_await(struct client *c, struct buf *why)
 		.offline = c->config->offline,
 		.block_s = c->config->offline_block_s,
 		.server = ask_server,
+		.hurry = hurry,
 		.arg = c,
 	};
 	int r = await_start(&config, &c->await);

@@ -418,6 +418,17 @@ void session_server(void *session, struct await_server *ret_server)
 		ret_server->moved_ms = told_ms;
 }
 
+void session_hurry(void *session)
+{
+	struct session_run *s = session;
+
+	if (!s)
+		return;
+	MUTEX_GUARD(&s->lock);
+	if (s->link)
+		link_reconnect(s->link);
+}
+
 void session_released(void *session)
 {
 	struct session_run *s = session;

@@ -40,6 +40,8 @@ int session_first_contact(struct session_run *s, uint64_t deadline_ms, struct bu
 void session_stop(struct session_run *s);
 /* What await asks; session as void *. NULL is fine. */
 void session_server(void *session, struct await_server *ret_server);
+/* The server is tried for now. NULL is fine. */
+void session_hurry(void *session);
 /* Something may be free for the applier now (the callback of capture). NULL is fine. */
 void session_released(void *session);
 /* Answers to syncfsctl; arg is the session. */

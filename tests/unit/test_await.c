@@ -13,6 +13,7 @@ struct call_result {
 };
 
 static struct await_server server; /* guarded by the lock */
+static unsigned hurries; /* likewise */
 static struct mutex lock;
 static struct cond changed;
 
@@ -21,6 +22,13 @@ static void tell_server(void *arg, struct await_server *ret_server)
 	(void)arg;
 	MUTEX_GUARD(&lock);
 	*ret_server = server;
+}
+
+static void hurry(void *arg)
+{
+	(void)arg;
+	MUTEX_GUARD(&lock);
+	hurries++;
 }
 
 static void answer(void *arg, int error)
@@ -48,7 +56,8 @@ static struct await *start(struct fixture *f, enum config_offline offline, uint3
 		.state = f->state,
 		.offline = offline,
 		.block_s = block_s,
-		.server = tell_server};
+		.server = tell_server,
+		.hurry = hurry};
 	struct await *a;
 
 	server = (struct await_server){.connected = true, .scanned = true, .moved_ms = clock_mono_ms()};
@@ -154,10 +163,14 @@ static void test_block(void **state)
 	struct call_result c;
 
 	set_server(false, true, 3);
+	hurries = 0;
 	do_create(f, "", "f", KIND_FILE);
 	assert_int_equal(park(f, a, "f", &c), 1);
 	assert_int_equal(answer_of(&c), -EIO);
 	assert_true(clock_mono_ms() - begin >= 1000);
+	mutex_lock(&lock);
+	assert_in_range(hurries, 1, 5); /* tried for, and not all the time */
+	mutex_unlock(&lock);
 	finish(a);
 	/* Whom nobody can interrupt is not kept so long. */
 	a = start(f, OFFLINE_BLOCK, 3600);

@@ -157,6 +157,41 @@ static void test_alias(void **state)
 	assert_false(capture_is_busy(f->capture, &to));
 }
 
+/* The server's outcome of a create: 0 or what the call is to be answered with. */
+static int outcome(struct fixture *f, const char *name, enum outcome outcome)
+{
+	struct result result = {.outcome = outcome, .opno = 1, .seq = 5, .c = 5, .l = 5, .a = 5};
+	struct batch_reply reply = {.results = &result, .results_count = 1};
+	struct outbox o;
+	struct promise p;
+	int r;
+
+	do_create(f, "", name, KIND_FILE);
+	begin(f, &p, name);
+	assert_int_equal(look(f, &p), 1);
+	assert_int_equal(outbox_collect(f->capture, 10, &o), 0);
+	assert_int_equal(o.count, 1);
+	assert_int_equal(outbox_number(f->capture, &o, 1), 0);
+	o.items[0].disk = stat_of(f, name);
+	result.node = o.items[0].op.node;
+	result.name = (char[]){"kept name"};
+	assert_int_equal(outbox_settle(f->capture, &o, &reply, 1), 0);
+	outbox_fini(&o);
+	r = look(f, &p);
+	end(f, &p);
+	return r;
+}
+
+static void test_outcomes(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(outcome(f, "a", OUTCOME_OK), 0);
+	assert_int_equal(outcome(f, "b", OUTCOME_SAME), 0);
+	assert_int_equal(outcome(f, "c", OUTCOME_KEPT), 0); /* its bytes are safe */
+	assert_int_equal(outcome(f, "d", OUTCOME_REJECT), -EIO);
+}
+
 /* Others go in order, and before them, by turns, what is waited for. */
 static void test_goes_first(void **state)
 {
@@ -228,6 +263,7 @@ int main(void)
 		TEST(test_busy_for_the_applier),
 		TEST(test_refused),
 		TEST(test_alias),
+		TEST(test_outcomes),
 		TEST(test_goes_first),
 		TEST(test_forgotten),
 		TEST(test_removed_meanwhile),
