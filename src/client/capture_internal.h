@@ -48,6 +48,8 @@ bool capture_is_behind_locked(struct capture *c, uint64_t lsn);
 int capture_resolve_locked(struct capture *c, const struct stat_id *object, struct id *ret_node);
 /* Queues an operation whose record is in the journal already. */
 int capture_enqueue_locked(struct capture *c, const struct record *r, const struct stat_id *object);
+/* The content of a file counts as changed once more; dirty_lsn: the mark that says so, settled with it. */
+int capture_requeue_locked(struct capture *c, struct local *l, uint64_t dirty_lsn);
 /* Appends INTENT and DONE for what is a fact already (found by the scan, an attribute change absorbed too
  * late), and queues it. */
 int capture_fact_locked(struct capture *c, struct record *r, const struct stat_id *object);

@@ -13,12 +13,13 @@
 #include <syncfs/io.h>
 #include <syncfs/limits.h>
 
+#include "pending.h"
+
 #define INFLIGHT_NAME "inflight"
 #define INFLIGHT_MAX_BYTES ((size_t)BODY_MAX_BYTES + (4u << 20))
-#define ITEM_BYTES (8 + 7 * 8 + 8)
 #define HEAD_BYTES 16 /* magic, crc, count */
 
-static const char magic[8] = {'S', 'Y', 'N', 'C', 'F', 'S', 'I', '1'};
+static const char magic[8] = {'S', 'Y', 'N', 'C', 'F', 'S', 'I', '2'};
 
 static void put_stat(struct buf *b, const struct stat_id *s)
 {
@@ -44,6 +45,32 @@ static void take_stat(struct reader *r, struct stat_id *s)
 	s->nlink = reader_u32(r);
 }
 
+/* The lsns besides its own that the item's result settles. */
+static void put_covers(struct buf *b, const struct entry *e)
+{
+	uint32_t dirty = e && e->dirty_lsn;
+
+	buf_put_u32(b, e ? dirty + (uint32_t)e->absorbed_count : 0);
+	if (dirty)
+		buf_put_u64(b, e->dirty_lsn);
+	for (size_t i = 0; e && i < e->absorbed_count; i++)
+		buf_put_u64(b, e->absorbed[i]);
+}
+
+static int take_covers(struct reader *r, struct item *i)
+{
+	uint32_t count = reader_u32(r);
+
+	if (r->error || count > (r->len - r->at) / sizeof(uint64_t))
+		return -EBADMSG;
+	i->covers = count ? calloc(count, sizeof(*i->covers)) : NULL;
+	if (count && !i->covers)
+		return -ENOMEM;
+	for (i->covers_count = 0; i->covers_count < count; i->covers_count++)
+		i->covers[i->covers_count] = reader_u64(r);
+	return 0;
+}
+
 int inflight_save(int dirfd, const struct outbox *o, const struct buf *encoded)
 {
 	cleanup_buf struct buf items = BUF_INIT, head = BUF_INIT;
@@ -56,6 +83,7 @@ int inflight_save(int dirfd, const struct outbox *o, const struct buf *encoded)
 			continue;
 		buf_put_u64(&items, o->items[i].lsn);
 		put_stat(&items, &o->items[i].disk);
+		put_covers(&items, o->items[i].entry);
 		count++;
 	}
 	crc = crc32c(crc32c(0, items.data, items.len), encoded->data, encoded->len);
@@ -83,7 +111,7 @@ static int decode(const struct buf *bytes, struct outbox *o, struct buf *ret_enc
 	const void *head = reader_take(&r, sizeof(magic));
 	uint32_t crc = reader_u32(&r), count = reader_u32(&r);
 	struct batch b = {0};
-	int error;
+	int error = 0;
 
 	if (!head || r.error || memcmp(head, magic, sizeof(magic)) != 0 || count > BATCH_MAX_OPS ||
 		crc32c(0, bytes->data + HEAD_BYTES, bytes->len - HEAD_BYTES) != crc)
@@ -92,12 +120,14 @@ static int decode(const struct buf *bytes, struct outbox *o, struct buf *ret_enc
 	o->alias = map_new();
 	if (!o->items || !o->alias)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < count; i++) {
+	for (uint32_t i = 0; i < count && !error; i++) {
 		o->items[i].lsn = reader_u64(&r);
 		take_stat(&r, &o->items[i].disk);
+		error = take_covers(&r, &o->items[i]);
+		o->count++;
 	}
-	if (r.error)
-		return -EBADMSG;
+	if (error || r.error)
+		return error ? error : -EBADMSG;
 	error = batch_decode(bytes->data + r.at, bytes->len - r.at, &b, NULL);
 	if (!error && b.ops_count != count)
 		error = -EBADMSG;
@@ -105,7 +135,6 @@ static int decode(const struct buf *bytes, struct outbox *o, struct buf *ret_enc
 		o->items[i].op = b.ops[i];
 		b.ops[i] = (struct op){0};
 		*ret_last_opno = o->items[i].op.opno;
-		o->count++;
 	}
 	batch_fini(&b);
 	if (!error)

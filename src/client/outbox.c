@@ -21,6 +21,7 @@
 static void item_fini(struct item *i)
 {
 	op_fini(&i->op);
+	free(i->covers);
 	free(i->dir_path);
 	free(i->name);
 	node_state_fini(&i->remote);
@@ -444,31 +445,6 @@ int outbox_forget(struct capture *c)
 		r = drop(c, pending_first(c->pending));
 	pending_forget_objects(c->pending);
 	return r;
-}
-
-void outbox_claim(struct capture *c, struct outbox *o)
-{
-	struct entry *e;
-
-	MUTEX_GUARD(&c->lock);
-	e = pending_first(c->pending);
-	for (size_t i = 0; i < o->count; i++) {
-		struct entry *start = e ? e : pending_first(c->pending), *at = start;
-
-		/* Both are nearly in the same order: look from where the last one was. */
-		while (at && at->lsn != o->items[i].lsn)
-			at = at->next;
-		for (struct entry *again = pending_first(c->pending); !at && again && again != start;
-			again = again->next) {
-			if (again->lsn == o->items[i].lsn)
-				at = again;
-		}
-		if (!at)
-			continue;
-		at->in_flight = true;
-		o->items[i].entry = at;
-		e = at->next;
-	}
 }
 
 bool outbox_wait(struct capture *c, uint64_t *seen_wakeups, uint64_t deadline_ms)

@@ -18,6 +18,8 @@ struct entry;
 struct item {
 	struct entry *entry; /* in the queue, in_flight; NULL: done with */
 	uint64_t lsn;
+	uint64_t *covers; /* of one read back: further lsns that its result settles; owned */
+	size_t covers_count;
 	struct op op; /* opno and bases are set by outbox_number() */
 	char *dir_path, *name; /* where the object lies; NULL: nowhere any more */
 	struct stat_id object; /* identity expected there */
@@ -50,9 +52,12 @@ int outbox_collect(struct capture *c, size_t max, struct outbox *ret_outbox);
 void outbox_put_off(struct capture *c, struct item *item, uint64_t delay_ms);
 /* Removes the item's operation for good: it says nothing any more. */
 int outbox_drop(struct capture *c, struct item *item);
-/* Finds the entries of a batch that was read back after a restart (items whose operation is gone already stay
- * without). */
-void outbox_claim(struct capture *c, struct outbox *o);
+/*
+ * Finds the entries of a batch that was read back after a restart (items whose operation is gone already stay
+ * without), takes into them what the batch had absorbed, and queues anew what was written after it was read.
+ * 0 or -errno.
+ */
+int outbox_claim(struct capture *c, struct outbox *o);
 /* True when b may not be sent before a: they share a node or a name. */
 bool outbox_depends(const struct item *b, const struct item *a);
 /* Removes given-back items, numbers the rest from first_opno, and fills the bases. */

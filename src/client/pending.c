@@ -374,6 +374,17 @@ int pending_absorb(struct pending *p, struct entry *into, struct entry *e)
 	return 0;
 }
 
+int entry_absorb(struct entry *into, uint64_t lsn)
+{
+	uint64_t *more = realloc(into->absorbed, (into->absorbed_count + 1) * sizeof(*more));
+
+	if (!more)
+		return -ENOMEM;
+	into->absorbed = more;
+	more[into->absorbed_count++] = lsn;
+	return 0;
+}
+
 int pending_retarget(struct pending *p, struct entry *e, const struct id *from, const struct id *to)
 {
 	bool gives_up_a_name = id_equal(&e->other, from) && id_equal(&e->node, to);

@@ -82,6 +82,8 @@ int pending_enqueue(struct pending *p, struct entry *e, const struct stat_id *ob
 void pending_remove(struct pending *p, struct entry *e);
 /* e leaves the queue, its lsns are into's from now on. 0 or -ENOMEM (nothing has changed). */
 int pending_absorb(struct pending *p, struct entry *into, struct entry *e);
+/* The same of a dirty mark, which is no entry. */
+int entry_absorb(struct entry *into, uint64_t lsn);
 /* e says `to` (ID_NONE: nobody) where it said `from`, as its node or as the other. A rename over itself
  * becomes the unlink of its old name. 0 or -ENOMEM. */
 int pending_retarget(struct pending *p, struct entry *e, const struct id *from, const struct id *to);

@@ -93,6 +93,19 @@ static uint64_t take_dirty(struct capture *c, const struct id *node)
 	return lsn;
 }
 
+/* The unsent operation on the file's content has this mark's change in it. 1: there is none. */
+static int answer_dirty(struct capture *c, const struct id *node, uint64_t lsn)
+{
+	struct entry *e = pending_unsent(c->pending, node, 1u << OP_CREATE | 1u << OP_WRITE);
+
+	if (!e)
+		return 1;
+	if (e->dirty_lsn)
+		return entry_absorb(e, lsn);
+	e->dirty_lsn = lsn;
+	return 0;
+}
+
 static int replay_dirty(struct capture *c, const struct record *r)
 {
 	struct stat_id object = {.dev = r->dev, .ino = r->ino, .btime_ns = r->btime_ns};
@@ -105,9 +118,10 @@ static int replay_dirty(struct capture *c, const struct record *r)
 	l = pending_local(c->pending, &r->node, KIND_FILE, &object);
 	if (!l)
 		return -ENOMEM;
-	if (!l->dirty_lsn)
-		l->dirty_lsn = r->lsn;
-	return 0;
+	/* There was a close in between, of which an unsent operation needed no record. */
+	error = l->dirty_lsn ? answer_dirty(c, &r->node, l->dirty_lsn) : 0;
+	l->dirty_lsn = r->lsn;
+	return error < 0 ? error : 0;
 }
 
 static int replay_closed(struct capture *c, const struct record *r)
@@ -160,30 +174,44 @@ static int replay(void *arg, const struct record *r)
 	return -EBADMSG;
 }
 
-/* Files that were being written when we ended: as if they had been closed. */
+int capture_requeue_locked(struct capture *c, struct local *l, uint64_t dirty_lsn)
+{
+	struct record rec = {.type = RECORD_CLOSED,
+		.op = OP_WRITE,
+		.kind = KIND_FILE,
+		.node = l->node,
+		.dev = l->object.dev,
+		.ino = l->object.ino,
+		.btime_ns = l->object.btime_ns};
+	struct entry *e;
+	int r = journal_append(c->journal, &rec);
+
+	if (!r)
+		r = capture_enqueue_locked(c, &rec, &l->object);
+	e = r ? NULL : pending_unsent(c->pending, &rec.node, 1u << OP_WRITE);
+	if (e)
+		e->dirty_lsn = dirty_lsn;
+	return r;
+}
+
+/*
+ * Files that were being written when we ended: as if they had been closed. What is unsent of them is read
+ * when it is sent, and needs no second operation; should it be on its way already, outbox_claim() makes one.
+ */
 static int close_dirty(struct capture *c)
 {
 	struct local *l;
 	int r = 0;
 
 	for (size_t pos = 0; !r && pending_next_local(c->pending, &pos, &l);) {
-		struct record rec = {.type = RECORD_CLOSED,
-			.op = OP_WRITE,
-			.kind = KIND_FILE,
-			.node = l->node,
-			.dev = l->object.dev,
-			.ino = l->object.ino,
-			.btime_ns = l->object.btime_ns};
-		struct entry *e;
+		uint64_t lsn = l->dirty_lsn;
 
-		if (!l->dirty_lsn)
+		if (!lsn)
 			continue;
-		r = journal_append(c->journal, &rec);
-		if (!r)
-			r = capture_enqueue_locked(c, &rec, &l->object);
-		e = r ? NULL : pending_unsent(c->pending, &l->node, 1u << OP_WRITE);
-		if (e)
-			e->dirty_lsn = take_dirty(c, &l->node);
+		l->dirty_lsn = 0;
+		r = answer_dirty(c, &l->node, lsn);
+		if (r > 0)
+			r = capture_requeue_locked(c, l, lsn);
 	}
 	return r;
 }

@@ -367,8 +367,9 @@ static int resend(struct uploader *u)
 	if (last_opno < u->next_opno) {
 		r = inflight_remove(u->config.state_dirfd); /* settled, only the removal was missing */
 	} else {
-		outbox_claim(u->config.capture, &o);
-		r = send_until_known(u, &o, &encoded, last_opno);
+		r = outbox_claim(u->config.capture, &o);
+		if (!r)
+			r = send_until_known(u, &o, &encoded, last_opno);
 	}
 	outbox_return(u->config.capture, &o);
 	outbox_fini(&o);

@@ -113,7 +113,7 @@ static void test_torn_and_flipped(void **state)
 
 	save(f, &encoded);
 	assert_int_equal(io_read_file(f->state_dirfd, "inflight", 1 << 20, &file), 0);
-	assert_int_equal(file.len, 16 + 2 * 64 + encoded.len);
+	assert_int_equal(file.len, 16 + 2 * 68 + encoded.len);
 	fd = openat(f->state_dirfd, "inflight", O_RDWR | O_CLOEXEC);
 	assert_true(fd >= 0);
 	for (size_t len = 0; len < file.len; len++) {
@@ -167,7 +167,7 @@ static void test_claim(void **state)
 	fixture_reopen(f);
 	assert_int_equal(inflight_load(f->state_dirfd, &o, &again, &last), 0);
 	assert_int_equal(last, 8);
-	outbox_claim(f->capture, &o);
+	assert_int_equal(outbox_claim(f->capture, &o), 0);
 	assert_non_null(o.items[0].entry);
 	assert_non_null(o.items[1].entry);
 	{
@@ -184,12 +184,117 @@ static void test_claim(void **state)
 	assert_int_equal(operations(f), 3);
 }
 
+/* Sends what is queued, dies before the answer, and comes back with the batch claimed. */
+static struct outbox die_and_claim(struct fixture *f, size_t count, const char *written_meanwhile)
+{
+	cleanup_buf struct buf encoded = BUF_INIT, again = BUF_INIT;
+	struct op ops[8];
+	struct batch b = {.client = id_of(1), .run = id_of(2), .ops = ops, .ops_count = count};
+	struct outbox o;
+	uint64_t last;
+
+	assert_int_equal(outbox_collect(f->capture, 100, &o), 0);
+	assert_int_equal(o.count, count);
+	assert_int_equal(outbox_number(f->capture, &o, 1), 0);
+	for (size_t i = 0; i < count; i++) {
+		o.items[i].disk = o.items[i].object;
+		o.items[i].op.fields |= OP_HAS_DATA;
+		ops[i] = o.items[i].op;
+	}
+	assert_int_equal(batch_encode(&b, &encoded), 0);
+	assert_int_equal(inflight_save(f->state_dirfd, &o, &encoded), 0);
+	outbox_fini(&o);
+	if (written_meanwhile) {
+		struct stat_id object = stat_of(f, written_meanwhile);
+
+		assert_int_equal(capture_dirty(f->capture, &object), 0);
+	}
+	fixture_reopen(f);
+	assert_int_equal(inflight_load(f->state_dirfd, &o, &again, &last), 0);
+	assert_int_equal(outbox_claim(f->capture, &o), 0);
+	return o;
+}
+
+static void settle(struct fixture *f, struct outbox *o)
+{
+	struct result results[8] = {{0}};
+	struct batch_reply reply = {.results = results, .results_count = o->count};
+
+	for (size_t i = 0; i < o->count; i++)
+		results[i] = (struct result){.outcome = OUTCOME_OK,
+			.opno = o->items[i].op.opno,
+			.seq = 50 + i,
+			.c = 50,
+			.l = 50,
+			.a = 50,
+			.node = o->items[i].op.node};
+	assert_int_equal(outbox_settle(f->capture, o, &reply, o->items[o->count - 1].op.opno), 0);
+	outbox_fini(o);
+}
+
+/* A file that was made and written: its answer settles both; also after a restart nothing is left of it. */
+static void test_claim_covers_the_writing(void **state)
+{
+	struct fixture *f = *state;
+	struct outbox o;
+
+	do_create(f, "", "f", KIND_FILE);
+	do_write(f, "f", "text");
+	o = die_and_claim(f, 1, NULL);
+	settle(f, &o);
+	assert_int_equal(operations(f), 0);
+	fixture_reopen(f);
+	assert_int_equal(f->replayed, 0);
+}
+
+/* What was written while the batch was on its way is sent once more, by whoever comes back from a crash. */
+static void test_claim_leaves_what_is_newer(void **state)
+{
+	struct fixture *f = *state;
+	struct outbox o;
+
+	do_create(f, "", "f", KIND_FILE);
+	do_write(f, "f", "text");
+	o = die_and_claim(f, 1, "f");
+	settle(f, &o);
+	assert_int_equal(outbox_collect(f->capture, 100, &o), 0);
+	assert_int_equal(o.count, 1);
+	assert_int_equal(o.items[0].op.type, OP_WRITE);
+	outbox_return(f->capture, &o);
+	outbox_fini(&o);
+	fixture_reopen(f);
+	assert_int_equal(f->replayed, 1);
+}
+
+/* Saves that were taken together: the answer to the last one settles all of them. */
+static void test_claim_covers_the_absorbed(void **state)
+{
+	struct fixture *f = *state;
+	struct outbox o;
+
+	write_file(f, "f", "text");
+	agree(f, &ID_ROOT, "f", 9);
+	for (int i = 0; i < 3; i++) {
+		do_create(f, "", "f.tmp", KIND_FILE);
+		do_write(f, "f.tmp", "saved");
+		do_rename(f, "f.tmp", "f", 0);
+	}
+	o = die_and_claim(f, 2, NULL);
+	settle(f, &o);
+	assert_int_equal(operations(f), 0);
+	fixture_reopen(f);
+	assert_int_equal(f->replayed, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_round_trip),
 		TEST(test_torn_and_flipped),
 		TEST(test_claim),
+		TEST(test_claim_covers_the_writing),
+		TEST(test_claim_leaves_what_is_newer),
+		TEST(test_claim_covers_the_absorbed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
