@@ -32,49 +32,6 @@ static int spot_open(struct round *rd, const struct id *parent, const char *name
 	return spot_find(rd, parent, name, ret_spot);
 }
 
-static bool same_state(const struct node_state *a, const struct node_state *b)
-{
-	bool same = a->seq == b->seq && a->c == b->c && a->a == b->a && a->names_count == b->names_count;
-
-	for (size_t i = 0; same && i < a->names_count; i++)
-		same = a->names[i].l == b->names[i].l && id_equal(&a->names[i].parent, &b->names[i].parent) &&
-			strcmp(a->names[i].name, b->names[i].name) == 0;
-	return same;
-}
-
-/*
- * Changes made here may have been sent and settled since the plan was made: then S is another, and the plan
- * is void. Otherwise the uploader keeps off the node until S := R, or that would undo what it settles.
- */
-static int claim(struct round *rd, struct job *j)
-{
-	struct base_row now;
-	int r;
-
-	if (j->claimed || j->outdated)
-		return 0;
-	if (capture_is_busy(rd->config->capture, &j->r.node))
-		return -EAGAIN;
-	r = apply_peek_base(rd, &j->r.node, &now);
-	if (r == -ENOENT) {
-		j->claimed = !j->has_s;
-		r = j->has_s ? -EAGAIN : 0;
-	} else if (!r) {
-		r = j->has_s && same_state(&now.state, &j->s.state) &&
-				stat_id_same_object(&now.disk, &j->s.disk)
-			? 0
-			: -EAGAIN;
-		j->s.disk = now.disk;
-		base_row_fini(&now);
-		if (!r)
-			r = apply_bind(rd, j);
-		j->claimed = !r;
-	}
-	if (r == -EAGAIN)
-		rd->retry = true; /* with a new plan */
-	return r;
-}
-
 /* The children of a directory that is to go, as far as they leave it in this round, then itself. */
 static int leave_dir(struct round *rd, struct job *dir)
 {
@@ -91,6 +48,45 @@ static int leave_dir(struct round *rd, struct job *dir)
 	return dir->state == JOB_DONE ? 0 : -EAGAIN;
 }
 
+static bool has_name(const struct node_state *n, const struct spot *s)
+{
+	for (size_t i = 0; i < n->names_count; i++) {
+		if (id_equal(&n->names[i].parent, &s->parent) && strcmp(n->names[i].name, s->name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Nothing is there; but as long as operations made here on the name are still to be sent, S has to tell what
+ * they are based on, and a name belongs to one node of S.
+ */
+static int spot_free(struct round *rd, struct job *j, struct spot *s)
+{
+	struct job *other;
+	struct id node;
+	int r = capture_name_is_busy(rd->config->capture, &s->parent, s->name)
+		? -EAGAIN
+		: syncstate_peek_name(rd->config->state, &s->parent, s->name, &node);
+
+	if (r || id_equal(&node, &j->r.node))
+		return r == -ENOENT ? 0 : r;
+	other = apply_job_of(rd, &node);
+	if (other && other->state == JOB_TODO) {
+		place_job(rd, other);
+		r = spot_restat(s);
+		if (r)
+			return r;
+	}
+	if (other && !has_name(&other->s.state, s)) {
+		rd->retry |= s->now.ino != 0;
+		return s->now.ino ? -EAGAIN : 0;
+	}
+	if (!capture_is_busy(rd->config->capture, &node))
+		rd->want_scan = true; /* taken away behind us: it becomes an operation first */
+	return -EAGAIN;
+}
+
 /* Who holds the spot; somebody who is to live elsewhere is placed there first. -EAGAIN: not now. */
 static int spot_look(
 	struct round *rd, struct job *j, struct spot *s, enum holder *ret_holder, struct job **ret_other)
@@ -102,7 +98,7 @@ static int spot_look(
 
 	if (!s->now.ino) {
 		*ret_holder = HOLDER_NONE;
-		return 0;
+		return spot_free(rd, j, s);
 	}
 	r = capture_resolve(rd->config->capture, &s->now, &node);
 	if (r == -ENOENT)
@@ -119,7 +115,7 @@ static int spot_look(
 	if (!other || other->outdated || other->state == JOB_WAIT || apply_is_busy(rd, &node, &s->now))
 		return -EAGAIN;
 	*ret_other = other;
-	r = claim(rd, other);
+	r = apply_claim(rd, other);
 	if (r)
 		return r;
 	if (other->r.tomb && other->r.kind != KIND_DIR) {
@@ -553,7 +549,7 @@ static void place_job(struct round *rd, struct job *j)
 		return;
 	j->state = JOB_ACTIVE;
 	FAILPOINT("A4");
-	r = claim(rd, j);
+	r = apply_claim(rd, j);
 	if (!r)
 		r = run_steps(rd, j);
 	j->state = r ? JOB_WAIT : JOB_DONE;

@@ -180,6 +180,53 @@ void apply_lost_name(struct round *rd, struct job *other, const struct spot *s)
 		inode_displaced(rd->config->inodes, &s->now);
 }
 
+/* ---- before placing ---- */
+
+static bool same_state(const struct node_state *a, const struct node_state *b)
+{
+	bool same = a->seq == b->seq && a->c == b->c && a->a == b->a && a->names_count == b->names_count;
+
+	for (size_t i = 0; same && i < a->names_count; i++)
+		same = a->names[i].l == b->names[i].l && id_equal(&a->names[i].parent, &b->names[i].parent) &&
+			strcmp(a->names[i].name, b->names[i].name) == 0;
+	return same;
+}
+
+/*
+ * Changes made here may have been sent and settled since the plan was made: then S is another, and the plan
+ * is void. Otherwise the uploader keeps off the node until S := R, or that would undo what it settles.
+ */
+int apply_claim(struct round *rd, struct job *j)
+{
+	struct base_row now;
+	int r;
+
+	if (j->claimed || j->outdated)
+		return 0;
+	if (capture_is_busy(rd->config->capture, &j->r.node))
+		return -EAGAIN;
+	r = apply_peek_base(rd, &j->r.node, &now);
+	if (r == -ENOENT) {
+		j->claimed = !j->has_s;
+		r = j->has_s ? -EAGAIN : 0;
+	} else if (!r) {
+		r = j->has_s && same_state(&now.state, &j->s.state) &&
+				stat_id_same_object(&now.disk, &j->s.disk)
+			? 0
+			: -EAGAIN;
+		j->s.disk = now.disk;
+		base_row_fini(&now);
+		if (!r)
+			r = apply_bind(rd, j);
+		j->claimed = !r;
+	}
+	if (r == -EAGAIN)
+		rd->retry = true; /* with a new plan */
+	return r;
+}
+
+/* ---- into place ---- */
+
 int spot_put(struct round *rd, struct spot *s, enum holder holder, struct job *other, const char *stage,
 	struct stat_id *ret_placed)
 {

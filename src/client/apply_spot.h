@@ -32,6 +32,8 @@ int spot_restat(struct spot *s);
 int spot_put(struct round *rd, struct spot *s, enum holder holder, struct job *other, const char *stage,
 	struct stat_id *ret_placed);
 
+/* Holds the job's node for this round, when it still is as its plan has it; -EAGAIN. */
+int apply_claim(struct round *rd, struct job *j);
 struct job *apply_job_of(const struct round *rd, const struct id *node);
 /* S of the node. -ENOENT also when S has no name left for it (another node has taken the last one): then it
  * is not here. */

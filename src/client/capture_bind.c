@@ -29,6 +29,13 @@ bool capture_is_busy(struct capture *c, const struct id *node)
 	return l && (l->entries || l->promises || l->dirty_lsn);
 }
 
+bool capture_name_is_busy(struct capture *c, const struct id *parent, const char *name)
+{
+	MUTEX_GUARD(&c->lock);
+
+	return pending_has_name(c->pending, parent, name);
+}
+
 int capture_dir_path(struct capture *c, const struct id *dir, struct buf *out)
 {
 	MUTEX_GUARD(&c->lock);

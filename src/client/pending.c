@@ -34,6 +34,7 @@ struct pending {
 	size_t count;
 	struct map *by_node; /* id -> local */
 	struct map *by_object; /* object_key -> local */
+	struct map *names; /* name_key -> how many operations of the queue name it */
 	struct recent recent[RECENT_COUNT]; /* objects found in S of late: parents, mostly */
 };
 
@@ -51,7 +52,8 @@ struct pending *pending_new(struct syncstate *state)
 	p->state = state;
 	p->by_node = map_new();
 	p->by_object = map_new();
-	if (!p->by_node || !p->by_object) {
+	p->names = map_new();
+	if (!p->by_node || !p->by_object || !p->names) {
 		pending_free(p);
 		return NULL;
 	}
@@ -95,6 +97,7 @@ void pending_free(struct pending *p)
 		local_free(value);
 	map_free(p->by_node);
 	map_free(p->by_object);
+	map_free(p->names);
 	free(p);
 }
 
@@ -253,6 +256,50 @@ bool pending_next_local(const struct pending *p, size_t *pos, struct local **ret
 	return true;
 }
 
+/* ---- names in the queue ---- */
+
+struct name_key {
+	struct id parent;
+	char name[NAME_MAX_BYTES + 1];
+};
+
+static size_t make_key(struct name_key *key, const struct id *parent, const char *name)
+{
+	size_t len = strnlen(name, NAME_MAX_BYTES);
+
+	key->parent = *parent;
+	memcpy(key->name, name, len);
+	return ID_BYTES + len;
+}
+
+static int count_name(struct pending *p, const struct id *parent, const char *name, int by)
+{
+	struct name_key key;
+	size_t len = name ? make_key(&key, parent, name) : 0;
+	intptr_t count = name ? (intptr_t)map_get(p->names, &key, len) + by : 0;
+
+	if (!name)
+		return 0;
+	if (count > 0)
+		return map_put(p->names, &key, len, (void *)count);
+	map_remove(p->names, &key, len);
+	return 0;
+}
+
+static int count_names(struct pending *p, const struct entry *e, int by)
+{
+	int r = count_name(p, &e->parent, e->name, by);
+
+	return r ? r : count_name(p, &e->new_parent, e->new_name, by);
+}
+
+bool pending_has_name(const struct pending *p, const struct id *parent, const char *name)
+{
+	struct name_key key;
+
+	return map_get(p->names, &key, make_key(&key, parent, name)) != NULL;
+}
+
 /* ---- the queue ---- */
 
 static int apply_names(struct pending *p, struct local *l, const struct entry *e)
@@ -298,6 +345,8 @@ int pending_enqueue(struct pending *p, struct entry *e, const struct stat_id *ob
 	struct local *l = get_local(p, &e->node, e->kind, object, e->type == OP_CREATE);
 	int r = l ? apply_names(p, l, e) : -ENOMEM;
 
+	if (!r)
+		r = count_names(p, e, 1);
 	if (r) {
 		entry_free(e);
 		return r;
@@ -345,6 +394,7 @@ void pending_remove(struct pending *p, struct entry *e)
 	else
 		p->last = e->prev;
 	p->count--;
+	(void)count_names(p, e, -1); /* less needs no memory */
 	let_go_promises(e);
 	for (int i = 0; i < 2; i++) {
 		struct local *l = id_is_none(nodes[i]) ? NULL : pending_find(p, nodes[i]);
@@ -485,15 +535,22 @@ int pending_alias(struct pending *p, const struct id *from, const struct id *to)
 	const void *key;
 	size_t pos = 0, len;
 	void *value;
+	int r = 0;
 
 	pending_forget_objects(p);
-	for (struct entry *e = p->first; e; e = e->next) {
+	for (struct entry *e = p->first; e && !r; e = e->next) {
+		bool moves = id_equal(&e->parent, from) || id_equal(&e->new_parent, from);
+
+		if (moves)
+			(void)count_names(p, e, -1);
 		replace_id(&e->node, from, to);
 		replace_id(&e->other, from, to);
 		replace_id(&e->parent, from, to);
 		replace_id(&e->new_parent, from, to);
 		for (struct promise_ref *ref = e->promises; ref; ref = ref->of_entry)
 			replace_id(&ref->promise->node, from, to);
+		if (moves)
+			r = count_names(p, e, 1);
 	}
 	while (map_next(p->by_node, &pos, &key, &len, &value)) {
 		struct local *each = value;
@@ -501,8 +558,8 @@ int pending_alias(struct pending *p, const struct id *from, const struct id *to)
 		for (size_t i = 0; i < each->names_count; i++)
 			replace_id(&each->names[i].parent, from, to);
 	}
-	if (!l)
-		return 0;
+	if (r || !l)
+		return r;
 	map_remove(p->by_node, from->b, ID_BYTES);
 	if (into && into != l)
 		return merge_locals(p, l, into);

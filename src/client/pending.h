@@ -89,6 +89,8 @@ int entry_absorb(struct entry *into, uint64_t lsn);
 int pending_retarget(struct pending *p, struct entry *e, const struct id *from, const struct id *to);
 /* The server refuses e: calls that wait for it give this error. */
 void pending_refuse(struct entry *e, int error);
+/* An operation of the queue names it. */
+bool pending_has_name(const struct pending *p, const struct id *parent, const char *name);
 struct entry *pending_first(const struct pending *p);
 struct entry *pending_last(const struct pending *p);
 size_t pending_count(const struct pending *p);

@@ -312,6 +312,26 @@ static void test_alias_to_a_local(void **state)
 }
 
 #undef TEST
+static void test_names_in_the_queue(void **state)
+{
+	struct id dir = id_of(9), server = id_of(10);
+	struct entry *made, *moved;
+
+	made = create(2, &dir, "a");
+	moved = enqueue(OP_RENAME, 2, 0, &dir, "a", &ID_ROOT, "b");
+	assert_true(pending_has_name(pending, &dir, "a"));
+	assert_true(pending_has_name(pending, &ID_ROOT, "b"));
+	assert_false(pending_has_name(pending, &ID_ROOT, "a"));
+	pending_remove(pending, made);
+	assert_true(pending_has_name(pending, &dir, "a"));
+	assert_int_equal(pending_alias(pending, &dir, &server), 0);
+	assert_false(pending_has_name(pending, &dir, "a"));
+	assert_true(pending_has_name(pending, &server, "a"));
+	pending_remove(pending, moved);
+	assert_false(pending_has_name(pending, &server, "a"));
+	assert_false(pending_has_name(pending, &ID_ROOT, "b"));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -325,6 +345,7 @@ int main(void)
 		TEST(test_unsent),
 		TEST(test_alias),
 		TEST(test_alias_to_a_local),
+		TEST(test_names_in_the_queue),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
