@@ -281,7 +281,6 @@ static int dir_path(struct capture *c, const struct id *dir, struct last_dir *la
 static int fill_place(struct capture *c, const struct entry *e, struct item *i, struct last_dir *last)
 {
 	struct local *l = pending_find(c->pending, &e->node);
-	struct id parent;
 	int r;
 
 	if (l) {
@@ -290,9 +289,9 @@ static int fill_place(struct capture *c, const struct entry *e, struct item *i, 
 	}
 	if (e->type != OP_CREATE && e->type != OP_WRITE && e->type != OP_SETATTR)
 		return 0;
-	r = pending_locate(c->pending, &e->node, &parent, &i->name);
+	r = pending_locate(c->pending, &e->node, &i->dir, &i->name);
 	if (!r)
-		r = dir_path(c, &parent, last, &i->dir_path);
+		r = dir_path(c, &i->dir, last, &i->dir_path);
 	if (r == -ENOENT) {
 		free(i->name);
 		i->name = NULL;
@@ -463,19 +462,22 @@ bool outbox_wait(struct capture *c, uint64_t *seen_wakeups, uint64_t deadline_ms
 
 /* ---- numbers and bases ---- */
 
-/* What earlier operations of this batch made, as -opno: c and a by node, l by node and name. */
+/*
+ * What earlier operations of this batch made, as -opno, or have been recognised as, as the version that the
+ * server has told: c by node, l by node and name.
+ */
 struct made {
 	struct map *c, *l;
 };
 
-static void made_put(struct map *m, const void *key, size_t len, uint64_t opno)
+static void made_put(struct map *m, const void *key, size_t len, int64_t base)
 {
-	map_put(m, key, len, (void *)(uintptr_t)opno);
+	map_put(m, key, len, (void *)(intptr_t)base); // NOLINT
 }
 
 static int64_t made_get(const struct map *m, const void *key, size_t len)
 {
-	return -(int64_t)(uintptr_t)map_get(m, key, len);
+	return (intptr_t)map_get(m, key, len);
 }
 
 struct dentry_key {
@@ -537,14 +539,26 @@ static void remember(const struct made *m, const struct op *op)
 {
 	struct dentry_key key;
 
+	int64_t base = -(int64_t)op->opno;
+
 	if (op->type == OP_CREATE || op->type == OP_WRITE)
-		made_put(m->c, op->node.b, ID_BYTES, op->opno);
+		made_put(m->c, op->node.b, ID_BYTES, base);
 	if (op->type == OP_CREATE || op->type == OP_LINK)
-		made_put(m->l, &key, dentry_key(&key, &op->node, &op->parent, op->name), op->opno);
+		made_put(m->l, &key, dentry_key(&key, &op->node, &op->parent, op->name), base);
 	if (op->type == OP_RENAME || op->type == OP_EXCHANGE)
-		made_put(m->l, &key, dentry_key(&key, &op->node, &op->new_parent, op->new_name), op->opno);
+		made_put(m->l, &key, dentry_key(&key, &op->node, &op->new_parent, op->new_name), base);
 	if (op->type == OP_EXCHANGE)
-		made_put(m->l, &key, dentry_key(&key, &op->other, &op->parent, op->name), op->opno);
+		made_put(m->l, &key, dentry_key(&key, &op->other, &op->parent, op->name), base);
+}
+
+static void remember_adopted(const struct made *m, const struct node_state *n)
+{
+	struct dentry_key key;
+
+	made_put(m->c, n->node.b, ID_BYTES, (int64_t)n->c);
+	for (size_t i = 0; i < n->names_count; i++)
+		made_put(m->l, &key, dentry_key(&key, &n->node, &n->names[i].parent, n->names[i].name),
+			(int64_t)n->names[i].l);
 }
 
 static void follow_alias(const struct outbox *o, struct id *id)
@@ -577,8 +591,10 @@ int outbox_number(struct capture *c, struct outbox *o, uint64_t first_opno)
 	for (size_t i = 0; i < o->count && !r; i++) {
 		struct op *op = &o->items[i].op;
 
-		if (o->items[i].adopt)
+		if (o->items[i].adopt) {
+			remember_adopted(&m, &o->items[i].remote);
 			continue;
+		}
 		follow_alias(o, &op->node);
 		follow_alias(o, &op->other);
 		follow_alias(o, &op->parent);

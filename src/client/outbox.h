@@ -22,6 +22,7 @@ struct item {
 	size_t covers_count;
 	struct op op; /* opno and bases are set by outbox_number() */
 	char *dir_path, *name; /* where the object lies; NULL: nowhere any more */
+	struct id dir; /* that directory */
 	struct stat_id object; /* identity expected there */
 	struct stat_id disk; /* as it was when content and attributes were read */
 	uint64_t changed_ms;

@@ -69,6 +69,21 @@ static int expect_old(struct syncstate *s, const struct node_state *old)
 	return r == -ENOENT ? syncstate_remote_put(s, old) : r;
 }
 
+/*
+ * Gives row the name, unless the applier has placed another node there meanwhile: then ours has left it, as a
+ * later operation will say, and row may be without a name until then.
+ */
+static int take_name(
+	struct syncstate *s, struct base_row *row, const struct id *parent, const char *name, uint64_t l)
+{
+	struct id there;
+	int r = syncstate_name_get(s, parent, name, &there);
+
+	if (r == 0 && !id_equal(&there, &row->state.node))
+		return 0;
+	return r && r != -ENOENT ? r : node_state_name_add(&row->state, parent, name, l);
+}
+
 /* ---- by operation ---- */
 
 static int copy_bytes(struct blob *to, const struct blob *from)
@@ -111,22 +126,49 @@ static int take_sent(struct base_row *row, const struct item *i, bool with_conte
 	return r;
 }
 
+/*
+ * Ours is one with another node. When that lies here already, under another name, ours gives way to it:
+ * *ret_node stays ours and is to be removed. Else ours becomes it.
+ */
+static int unify(struct settle *st, const struct item *i, const struct result *res, struct id *ret_node)
+{
+	struct base_row there;
+	int r = syncstate_base_get(st->c->state, &res->node, &there);
+
+	if (r == -ENOENT)
+		return note_alias(st->o, &i->op.node, &res->node);
+	if (r)
+		return r;
+	base_row_fini(&there);
+	*ret_node = i->op.node;
+	return 0;
+}
+
+/* The page that tells of the other node has been taken when this is applied: it is not newer. */
+static int give_way(struct settle *st, const struct item *i, const struct result *res)
+{
+	const struct node_state gone = {
+		.node = i->op.node, .kind = i->op.kind, .seq = res->seq, .c = res->c, .tomb = true};
+
+	return syncstate_remote_put(st->c->state, &gone);
+}
+
 static int settle_create(struct settle *st, const struct item *i, const struct result *res)
 {
 	struct base_row row = {
 		.state = {.node = res->node, .kind = i->op.kind, .seq = res->seq, .c = res->c, .a = res->a}};
 	struct id parent = aliased(st->o, &i->op.parent);
-	int r;
+	bool is_other = !id_equal(&res->node, &i->op.node);
+	int r = 0;
 
 	if (res->outcome != OUTCOME_OK && res->outcome != OUTCOME_SAME && res->outcome != OUTCOME_KEPT)
 		return 0;
-	if (!id_equal(&res->node, &i->op.node)) {
+	if (is_other) {
 		row.state.a = 0; /* attributes of the one we became are still to be taken */
-		r = note_alias(st->o, &i->op.node, &res->node);
-		if (r)
-			return r;
+		r = unify(st, i, res, &row.state.node);
 	}
-	r = take_sent(&row, i, true);
+	if (!r)
+		r = take_sent(&row, i, true);
 	if (!r && res->outcome == OUTCOME_KEPT) {
 		/* Here it still has our name; the server has it under the conflict name. */
 		r = node_state_name_add(&row.state, &res->parent, res->name, res->l);
@@ -135,12 +177,28 @@ static int settle_create(struct settle *st, const struct item *i, const struct r
 		node_state_name_remove(&row.state, &res->parent, res->name);
 	}
 	if (!r)
-		r = node_state_name_add(
-			&row.state, &parent, i->op.name, res->outcome == OUTCOME_KEPT ? 0 : res->l);
+		r = take_name(
+			st->c->state, &row, &parent, i->op.name, res->outcome == OUTCOME_KEPT ? 0 : res->l);
 	if (!r)
 		r = syncstate_base_put(st->c->state, &row);
+	if (!r && is_other && id_equal(&row.state.node, &i->op.node))
+		r = give_way(st, i, res);
 	base_row_fini(&row);
 	return r;
+}
+
+static bool is_done(const struct result *res)
+{
+	return res->outcome == OUTCOME_OK || res->outcome == OUTCOME_SAME;
+}
+
+/*
+ * Done to this very node. Done to another one that ours is one with, the result does not tell how new our
+ * knowledge of ours is: its removal is still to be applied.
+ */
+static bool is_of(const struct result *res, const struct base_row *row)
+{
+	return is_done(res) && id_equal(&res->node, &row->state.node);
 }
 
 static int settle_write(
@@ -148,15 +206,16 @@ static int settle_write(
 {
 	int r;
 
-	if (res->outcome == OUTCOME_OK || res->outcome == OUTCOME_SAME) {
+	if (is_done(res)) {
 		row->state.c = res->c;
 		row->state.a = res->a;
-		row->state.seq = res->seq;
 	}
+	if (is_of(res, row))
+		row->state.seq = res->seq;
 	/* KEPT: our bytes are safe at the server under another name; here they may be replaced by what it has
 	 * told. */
 	r = take_sent(row, i, true);
-	return r ? r : put_or_delete(st->c->state, row);
+	return r ? r : syncstate_base_put(st->c->state, row);
 }
 
 static int settle_setattr(
@@ -164,12 +223,12 @@ static int settle_setattr(
 {
 	int r;
 
-	if (res->outcome == OUTCOME_OK || res->outcome == OUTCOME_SAME) {
+	if (is_done(res))
 		row->state.a = res->a;
+	if (is_of(res, row))
 		row->state.seq = res->seq;
-	}
 	r = take_sent(row, i, false);
-	return r ? r : put_or_delete(st->c->state, row);
+	return r ? r : syncstate_base_put(st->c->state, row);
 }
 
 /* seq: the rename was made then; 0: it was not. */
@@ -194,7 +253,7 @@ static int settle_rename(
 	struct settle *st, const struct item *i, const struct result *res, struct base_row *row)
 {
 	struct id parent = aliased(st->o, &i->op.parent), new_parent = aliased(st->o, &i->op.new_parent);
-	bool done = res->outcome == OUTCOME_OK || res->outcome == OUTCOME_SAME;
+	bool done = is_done(res), replaced = res->outcome == OUTCOME_OK || is_of(res, row);
 	int r = 0;
 
 	if (res->outcome == OUTCOME_KEPT) {
@@ -211,15 +270,16 @@ static int settle_rename(
 		node_state_fini(&at_server);
 	} else if (!done) {
 		r = expect_old(st->c->state, &row->state);
-	} else {
+	} else if (is_of(res, row)) {
 		row->state.seq = res->seq;
 	}
+	/* What is equal to the one we have replaced took that one's place; at the server that has stayed. */
 	if (!r && !id_is_none(&i->op.other))
-		r = settle_replaced(st, i, done, done ? res->seq : 0);
+		r = settle_replaced(st, i, replaced, replaced ? res->seq : 0);
 	node_state_name_remove(&row->state, &parent, i->op.name);
 	if (!r)
-		r = node_state_name_add(&row->state, &new_parent, i->op.new_name, done ? res->l : 0);
-	return r ? r : put_or_delete(st->c->state, row);
+		r = take_name(st->c->state, row, &new_parent, i->op.new_name, done ? res->l : 0);
+	return r ? r : syncstate_base_put(st->c->state, row);
 }
 
 static int settle_exchange(
@@ -227,7 +287,7 @@ static int settle_exchange(
 {
 	struct id a = aliased(st->o, &i->op.parent), b = aliased(st->o, &i->op.new_parent),
 		  other_id = aliased(st->o, &i->op.other);
-	bool done = res->outcome == OUTCOME_OK || res->outcome == OUTCOME_SAME;
+	bool done = is_done(res);
 	struct base_row other;
 	int r = syncstate_base_get(st->c->state, &other_id, &other);
 
@@ -259,20 +319,21 @@ static int settle_names(
 	struct settle *st, const struct item *i, const struct result *res, struct base_row *row)
 {
 	struct id parent = aliased(st->o, &i->op.parent);
-	bool done = res->outcome == OUTCOME_OK || res->outcome == OUTCOME_SAME;
+	bool done = is_done(res);
 	int r = 0;
 
-	if (done)
-		row->state.seq = res->seq;
-	else
+	if (!done)
 		r = expect_old(st->c->state, &row->state);
+	else if (is_of(res, row))
+		row->state.seq = res->seq;
 	if (r)
 		return r;
-	if (i->op.type == OP_LINK)
-		r = node_state_name_add(&row->state, &parent, i->op.name, done ? res->l : 0);
-	else
-		node_state_name_remove(&row->state, &parent, i->op.name);
-	return r ? r : put_or_gone(st->c->state, row, done ? res->seq : 0);
+	if (i->op.type == OP_LINK) {
+		r = take_name(st->c->state, row, &parent, i->op.name, done ? res->l : 0);
+		return r ? r : syncstate_base_put(st->c->state, row);
+	}
+	node_state_name_remove(&row->state, &parent, i->op.name);
+	return put_or_gone(st->c->state, row, done ? res->seq : 0);
 }
 
 static const char *const op_words[] = {
@@ -356,9 +417,13 @@ static int settle_adopted(struct settle *st, const struct item *i)
 		node_state_name_remove(&row.state, &n->names[k].parent, n->names[k].name);
 	}
 	if (!r)
-		r = node_state_name_add(&row.state, &parent, i->op.name, l);
-	if (!same_attr)
+		r = take_name(st->c->state, &row, &parent, i->op.name, l);
+	if (!r && !same_attr) {
 		row.state.a = 0;
+		row.state.mode = i->disk.mode & 0777;
+		row.state.mtime_ns = i->disk.mtime_ns;
+		r = copy_bytes(&row.state.xattr, &i->op.xattr);
+	}
 	if (!r)
 		r = syncstate_base_put(st->c->state, &row);
 	if (!r && same_attr && n->names_count == 1)

@@ -215,6 +215,17 @@ static int send_large(struct reading *rd)
 
 /* ---- what the server has told already ---- */
 
+/* Under another name: it is moved here when the server has said that ours is one with it. */
+static bool lies_here(struct reading *rd, const struct id *node)
+{
+	struct base_row row;
+
+	if (syncstate_peek_base(rd->u->state, node, &row))
+		return false;
+	base_row_fini(&row);
+	return true;
+}
+
 /* The live node that R has under the item's name; -ENOENT. Follows what this batch has adopted so far. */
 static int told_at(struct reading *rd, struct node_state *ret_node)
 {
@@ -227,7 +238,8 @@ static int told_at(struct reading *rd, struct node_state *ret_node)
 		r = syncstate_peek_remote(rd->u->state, &node, ret_node);
 	if (r)
 		return r;
-	if (!ret_node->tomb && ret_node->kind == op->kind && !id_equal(&ret_node->node, &op->node))
+	if (!ret_node->tomb && ret_node->kind == op->kind && !id_equal(&ret_node->node, &op->node) &&
+		!lies_here(rd, &node))
 		return 0;
 	node_state_fini(ret_node);
 	return -ENOENT;
@@ -252,7 +264,9 @@ static int try_adopt(struct reading *rd)
 	struct id *to;
 	int r;
 
-	if (i->op.type != OP_CREATE || !rd->u->server_has_told)
+	/* Moved on since, it leaves room for the server's, which may be placed at any time. */
+	if (i->op.type != OP_CREATE || !rd->u->server_has_told || !id_equal(&i->dir, &i->op.parent) ||
+		strcmp(i->name, i->op.name) != 0)
 		return READ_READY;
 	r = told_at(rd, &i->remote);
 	if (r)
@@ -364,11 +378,38 @@ static int read_xattr(struct reading *rd)
 	struct item *i = rd->item;
 	int r = tree_read_xattr(rd->fd, &i->op.xattr);
 
-	if (!r && i->op.xattr.len)
-		i->op.fields |= OP_HAS_XATTR;
-	if (!r && i->op.type == OP_SETATTR)
+	if (!r && (i->op.xattr.len || i->op.type != OP_CREATE))
 		i->op.fields |= OP_HAS_XATTR;
 	return r == -EOPNOTSUPP ? 0 : r;
+}
+
+static bool same_bytes(const struct blob *a, const struct blob *b)
+{
+	return a->len == b->len && (!a->len || memcmp(a->data, b->data, a->len) == 0);
+}
+
+/* What is as agreed is not ours to say: somebody else may have changed it. */
+static int leave_agreed(struct reading *rd)
+{
+	struct op *op = &rd->item->op;
+	struct base_row row;
+	int r;
+
+	if (op->type == OP_CREATE)
+		return 0;
+	r = syncstate_peek_base(rd->u->state, &op->node, &row);
+	if (r)
+		return r == -ENOENT ? 0 : r;
+	if (op->mode == row.state.mode)
+		op->fields &= ~(unsigned)OP_HAS_MODE;
+	if (op->mtime_ns == row.state.mtime_ns)
+		op->fields &= ~(unsigned)OP_HAS_MTIME;
+	if (same_bytes(&op->xattr, &row.state.xattr))
+		op->fields &= ~(unsigned)OP_HAS_XATTR;
+	base_row_fini(&row);
+	if (op->type == OP_SETATTR && !(op->fields & (OP_HAS_MODE | OP_HAS_MTIME | OP_HAS_XATTR)))
+		op->fields |= OP_HAS_MODE; /* changed and changed back */
+	return 0;
 }
 
 static int open_object(struct reading *rd)
@@ -396,6 +437,8 @@ static int read_object(struct reading *rd, struct buf *raw)
 	if (i->op.kind == KIND_SYMLINK)
 		return try_adopt(rd);
 	r = read_xattr(rd);
+	if (!r)
+		r = leave_agreed(rd);
 	if (r)
 		return r;
 	if (i->op.kind == KIND_FILE && i->op.type != OP_SETATTR)

@@ -14,14 +14,13 @@ import hashlib
 import os
 import random
 import shutil
-import sqlite3
 import stat
 import threading
 import time
 
 import pytest
 
-from harness import SLOW, Timeout, conflict_copies, difference, read, tree, wait_until, write
+from harness import SLOW, Timeout, conflict_copies, difference, leftovers, read, tree, wait_until, write
 
 STEPS = int(os.environ.get("SYNCFS_CHAOS_STEPS", "80"))
 TOGETHER = pytest.mark.skipif(not os.environ.get("SYNCFS_CHAOS_TOGETHER"),
@@ -408,19 +407,10 @@ def wait_quiet(server, mounts, shadow=None, timeout=30):
     return last[0]
 
 
-def query(mount, sql):
-    with sqlite3.connect(f"file:{mount.state}/state.db?mode=ro", uri=True, timeout=10) as db:
-        return db.execute(sql).fetchone()[0]
-
-
 def check_still(server, mounts, dead_letters=0):
     """Nothing is left over anywhere, and nothing is done any more."""
     for mount in mounts:
-        wait_until(lambda m=mount: query(m, "SELECT count(*) FROM remote") == 0, 15, f"{mount.name}: R is empty")
-        assert query(mount, "SELECT count(*) FROM dead") == dead_letters, f"{mount.name}: dead letters"
-        for folder in ("stage", "recovered"):
-            where = os.path.join(mount.backing, ".syncfs", folder)
-            wait_until(lambda w=where: not os.path.isdir(w) or not os.listdir(w), 15, f"{where} is empty")
+        wait_until(lambda m=mount: not leftovers(m, dead_letters), 15, f"{mount.name}: nothing is left")
         mount.wait(30)
     seq = server.seq()
     cpu = [d.cpu_s() for d in (server, *mounts)]

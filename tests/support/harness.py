@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import stat
 import subprocess
 import tempfile
@@ -166,6 +167,26 @@ def wait_same(first, *others, timeout=30, of=("mode",)):
             lines += [f"{first} | {path}: {len(differing)} differences"] + differing[:20]
         raise Timeout(str(e) + "\n" + "\n".join(lines)) from None
     return last["trees"][0]
+
+
+def query(mount, sql):
+    """One value from the state database of a mount."""
+    with sqlite3.connect(f"file:{mount.state}/state.db?mode=ro", uri=True, timeout=10) as db:
+        return db.execute(sql).fetchone()[0]
+
+
+def leftovers(mount, dead_letters=0):
+    """What must not be there when all is quiet: news not applied, operations refused, files in staging, files rescued."""
+    found = []
+    if query(mount, "SELECT count(*) FROM remote"):
+        found.append("remote")
+    if query(mount, "SELECT count(*) FROM dead") != dead_letters:
+        found.append("dead letters")
+    for folder in ("stage", "recovered"):
+        where = os.path.join(mount.backing, ".syncfs", folder)
+        if os.path.isdir(where) and os.listdir(where):
+            found.append(where)
+    return found
 
 
 def conflict_copies(root):
