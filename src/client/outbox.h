@@ -70,6 +70,8 @@ int outbox_number(struct capture *c, struct outbox *o, uint64_t first_opno);
  * it.
  */
 int outbox_settle(struct capture *c, struct outbox *o, const struct batch_reply *reply, uint64_t last_opno);
+/* The last step of that alone: the batch leaves journal and queue, its results are agreed already. */
+int outbox_let_go(struct capture *c, struct outbox *o);
 /* All back to the queue, in order (the request is known not to have been carried out). */
 void outbox_return(struct capture *c, struct outbox *o);
 

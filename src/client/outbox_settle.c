@@ -474,8 +474,7 @@ static int follow_aliases_locked(struct capture *c, const struct outbox *o)
 	return r;
 }
 
-/* Removes what has been settled from journal and queue. */
-static int let_go(struct capture *c, struct outbox *o)
+int outbox_let_go(struct capture *c, struct outbox *o)
 {
 	size_t count = 0, room = 1;
 	uint64_t *lsns;
@@ -518,7 +517,7 @@ int outbox_settle(struct capture *c, struct outbox *o, const struct batch_reply 
 
 	FAILPOINT("O4");
 	if (!r)
-		r = let_go(c, o);
+		r = outbox_let_go(c, o);
 	FAILPOINT("O5");
 	if (!r)
 		c->released(c->released_arg);

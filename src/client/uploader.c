@@ -364,13 +364,11 @@ static int resend(struct uploader *u)
 		return inflight_remove(u->config.state_dirfd);
 	if (r)
 		return r;
-	if (last_opno < u->next_opno) {
-		r = inflight_remove(u->config.state_dirfd); /* settled, only the removal was missing */
-	} else {
-		r = outbox_claim(u->config.capture, &o);
-		if (!r)
-			r = send_until_known(u, &o, &encoded, last_opno);
-	}
+	r = outbox_claim(u->config.capture, &o);
+	if (!r && last_opno < u->next_opno) /* settled; that the journal lets go may be missing */
+		r = outbox_let_go(u->config.capture, &o);
+	else if (!r)
+		r = send_until_known(u, &o, &encoded, last_opno);
 	outbox_return(u->config.capture, &o);
 	outbox_fini(&o);
 	return r;
