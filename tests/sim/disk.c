@@ -62,6 +62,10 @@ void disk_free(struct disk *d)
 {
 	if (!d)
 		return;
+	for (const struct node *n = d->first; n; n = n->next) {
+		if (n->opens)
+			return; /* a process has files of it open: left to the end of the run */
+	}
 	disk_log_durable(d);
 	name_put(d->root);
 	free(d->log);

@@ -36,8 +36,11 @@ struct sysio *sys_of(struct proc *p)
 	if (!m)
 		return NULL;
 	slot = proc_files(p);
-	if (*slot)
-		return *slot;
+	s = *slot;
+	if (s) {
+		s->disk = m->disk; /* another one after a restore; what is open stays on the old one */
+		return s;
+	}
 	s = need(calloc(1, sizeof(*s)));
 	s->proc = p;
 	s->machine = m;
