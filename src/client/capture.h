@@ -104,6 +104,20 @@ bool capture_name_is_busy(struct capture *c, const struct id *parent, const char
 int capture_dir_path(struct capture *c, const struct id *dir, struct buf *out);
 /* The first name of a node where it lies now; ret_name: caller frees. -ENOENT. */
 int capture_location(struct capture *c, const struct id *node, struct id *ret_parent, char **ret_name);
+/*
+ * By the queue the node is not, or no longer, under this name (the agreed state and the disk may still have
+ * it there): gone altogether (ret_dead), or elsewhere.
+ */
+bool capture_has_left(
+	struct capture *c, const struct id *node, const struct id *parent, const char *name, bool *ret_dead);
+/* A name that the queue gives to a node. */
+struct queued_name {
+	struct id node, parent;
+	enum kind kind;
+	char *name;
+};
+/* All of those; caller frees each name and the list. */
+int capture_queued_names(struct capture *c, struct queued_name **ret_names, size_t *ret_count);
 /* The node has this name now, as far as agreed state and queue know. */
 bool capture_has_name(struct capture *c, const struct id *node, const struct id *parent, const char *name);
 /* The same for any node, in full. */

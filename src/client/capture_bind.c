@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <syncfs/io.h>
 
@@ -64,6 +65,67 @@ bool capture_has_name(struct capture *c, const struct id *node, const struct id 
 			return true;
 	}
 	return false;
+}
+
+bool capture_has_left(
+	struct capture *c, const struct id *node, const struct id *parent, const char *name, bool *ret_dead)
+{
+	const struct local *l;
+
+	MUTEX_GUARD(&c->lock);
+	l = pending_find(c->pending, node);
+	if (!l || !l->entries)
+		return false;
+	*ret_dead = !l->names_count;
+	for (size_t i = 0; i < l->names_count; i++) {
+		if (id_equal(&l->names[i].parent, parent) && strcmp(l->names[i].name, name) == 0)
+			return false;
+	}
+	return true;
+}
+
+static int copy_names(const struct local *l, struct queued_name **names, size_t *count)
+{
+	struct queued_name *more;
+
+	if (!l->entries || !l->kind || !l->names_count)
+		return 0;
+	more = realloc(*names, (*count + l->names_count) * sizeof(*more));
+	if (!more)
+		return -ENOMEM;
+	*names = more;
+	for (size_t i = 0; i < l->names_count; i++) {
+		more[*count] = (struct queued_name){.node = l->node,
+			.kind = l->kind,
+			.parent = l->names[i].parent,
+			.name = strdup(l->names[i].name)};
+		if (!more[*count].name)
+			return -ENOMEM;
+		++*count;
+	}
+	return 0;
+}
+
+int capture_queued_names(struct capture *c, struct queued_name **ret_names, size_t *ret_count)
+{
+	struct queued_name *names = NULL;
+	size_t count = 0, pos = 0;
+	struct local *l;
+	int r = 0;
+
+	mutex_lock(&c->lock);
+	while (!r && pending_next_local(c->pending, &pos, &l))
+		r = copy_names(l, &names, &count);
+	mutex_unlock(&c->lock);
+	if (r) {
+		while (count)
+			free(names[--count].name);
+		free(names);
+		return r;
+	}
+	*ret_names = names;
+	*ret_count = count;
+	return 0;
 }
 
 int capture_path(struct capture *c, const struct id *node, struct buf *out)

@@ -179,9 +179,12 @@ static int load_names(struct pending *p, struct local *l)
 static int bind_object(struct pending *p, struct local *l, const struct stat_id *object)
 {
 	struct object_key key = key_of(object);
+	struct recent *recent = &p->recent[object->ino & (RECENT_COUNT - 1)];
 
 	if (!object->ino)
 		return 0;
+	if (memcmp(&recent->key, &key, sizeof(key)) == 0)
+		*recent = (struct recent){0};
 	l->object = *object;
 	return map_put(p->by_object, &key, sizeof(key), l);
 }

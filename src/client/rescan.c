@@ -53,8 +53,8 @@ struct walk {
 	struct frame frames[512];
 	int depth;
 	uint64_t entries;
-	struct missing *missing;
-	size_t missing_count;
+	struct missing *missing, *lost; /* names of the agreed state, and of the queue alone */
+	size_t missing_count, lost_count;
 	int error;
 };
 
@@ -124,7 +124,7 @@ static int on_entry(void *arg, const struct scan_entry *e)
 	struct frame *f = &w->frames[w->depth - 1];
 	struct child *c = map_get(f->children, e->name, strlen(e->name));
 	struct id node = c ? c->node : ID_NONE;
-	bool is_dir = tree_kind(e->stat.mode) == KIND_DIR, is_new = false;
+	bool is_dir = tree_kind(e->stat.mode) == KIND_DIR, is_new = false, dead;
 	int r = 0;
 
 	w->entries++;
@@ -132,7 +132,8 @@ static int on_entry(void *arg, const struct scan_entry *e)
 		return -ECANCELED;
 	if (c)
 		c->seen = true;
-	if (c && stat_id_same_object(&c->disk, &e->stat)) {
+	if (c && stat_id_same_object(&c->disk, &e->stat) &&
+		!capture_has_left(w->s->config.capture, &c->node, &f->node, e->name, &dead)) {
 		if (!is_unchanged(c, &e->stat))
 			r = found_changed(&w->found, e, &c->node);
 	} else {
@@ -204,11 +205,14 @@ static int settle_missing(struct walk *w)
 
 	missing_filter(&w->found, w->missing, &w->missing_count);
 	r = missing_expand(&w->found, &w->missing, &w->missing_count);
+	if (!r)
+		r = missing_in_queue(&w->found, &w->lost, &w->lost_count);
 	if (r)
 		return r;
 	if (w->missing_count && atomic_load_explicit(&s->restore, memory_order_relaxed))
 		return restore_missing(w);
-	if (!is_approved(w) && (w->missing_count >= limit || (w->missing_count && w->entries == 0))) {
+	if (!is_approved(w) &&
+		(w->missing_count >= limit || (w->missing_count + w->lost_count && w->entries == 0))) {
 		if (!atomic_exchange_explicit(&s->held, w->missing_count, memory_order_relaxed))
 			log_warn("%zu of %lld files are missing in the backing directory: no deletion is "
 				 "sent; `syncfsctl approve` sends it, `syncfsctl restore` fetches them again",
@@ -216,6 +220,8 @@ static int settle_missing(struct walk *w)
 		return 0;
 	}
 	end_answer(s);
+	for (size_t i = 0; i < w->lost_count && !r; i++)
+		r = found_missing(&w->found, &w->lost[i]);
 	for (size_t i = 0; i < w->missing_count && !r; i++)
 		r = found_missing(&w->found, &w->missing[i]);
 	return r;
@@ -239,6 +245,7 @@ static int scan_once(struct rescan *s)
 	while (w->depth)
 		pop(w);
 	missing_free(w->missing, w->missing_count);
+	missing_free(w->lost, w->lost_count);
 	if (!r)
 		log_debug("scan: %llu entries, %llu differences", (unsigned long long)w->entries,
 			(unsigned long long)w->found.differences);

@@ -170,11 +170,16 @@ static int look_new(struct found_context *f, const struct scan_entry *e, const s
 	const struct id *replaced, struct id *ret_node, bool *ret_is_new)
 {
 	struct stat_id now;
+	bool dead = false;
 	int r = tree_stat(e->dirfd, e->name, &now);
 
 	if (r || !stat_id_same_object(&now, &e->stat))
 		return -EAGAIN;
 	r = capture_resolve(f->config->capture, &now, ret_node);
+	/* Removed, says the journal, but a power cut has left it on the disk: it is there, so it begins anew.
+	 */
+	if (!r && capture_has_left(f->config->capture, ret_node, parent, e->name, &dead) && dead)
+		r = -ENOENT;
 	if (r == -ENOENT) {
 		*ret_is_new = true;
 		return found_unknown(f, e, parent, replaced, ret_node);
@@ -368,6 +373,68 @@ static bool is_on_disk(struct found_context *f, const struct missing *m)
 		return false;
 	dirfd = tree_open_dir(f->config->tree, buf_cstr(&path) ? buf_cstr(&path) : "");
 	return dirfd >= 0 && tree_stat(dirfd, m->name, &now) == 0;
+}
+
+/* How deep a missing name lies, by its path, for those that only the queue knows; 0: it is not missing. */
+static size_t lost_depth(struct found_context *f, const struct queued_name *q)
+{
+	const struct missing m = {.node = q->node, .parent = q->parent, .name = q->name};
+	cleanup_buf struct buf path = BUF_INIT;
+	struct id at;
+
+	if (capture_dir_path(f->config->capture, &q->parent, &path) || is_on_disk(f, &m))
+		return 0;
+	if (syncstate_peek_name(f->config->state, &q->parent, q->name, &at) == 0 && id_equal(&at, &q->node))
+		return 0; /* found missing by the walk */
+	return path.len + 1;
+}
+
+struct lost {
+	struct queued_name *name;
+	size_t depth;
+};
+
+static int deeper_first(const void *a, const void *b)
+{
+	size_t x = ((const struct lost *)a)->depth, y = ((const struct lost *)b)->depth;
+
+	return x < y ? 1 : x > y ? -1 : 0;
+}
+
+static int lost_sort(struct found_context *f, struct queued_name *names, size_t count,
+	struct missing **ret_list, size_t *ret_count)
+{
+	struct lost *lost = calloc(count ? count : 1, sizeof(*lost));
+	size_t n = 0;
+	int r = lost ? 0 : -ENOMEM;
+
+	for (size_t i = 0; i < count && !r; i++) {
+		lost[n] = (struct lost){&names[i], lost_depth(f, &names[i])};
+		n += lost[n].depth > 0;
+	}
+	if (!r)
+		qsort(lost, n, sizeof(*lost), deeper_first);
+	for (size_t i = 0; i < n && !r; i++)
+		r = missing_add(ret_list, ret_count, &lost[i].name->node, lost[i].name->kind,
+			&lost[i].name->parent, lost[i].name->name);
+	free(lost);
+	return r;
+}
+
+int missing_in_queue(struct found_context *f, struct missing **ret_list, size_t *ret_count)
+{
+	struct queued_name *names = NULL;
+	size_t count = 0;
+	int r = capture_queued_names(f->config->capture, &names, &count);
+
+	*ret_list = NULL;
+	*ret_count = 0;
+	if (!r)
+		r = lost_sort(f, names, count, ret_list, ret_count);
+	for (size_t i = 0; i < count; i++)
+		free(names[i].name);
+	free(names);
+	return r;
 }
 
 static bool is_gone(struct found_context *f, const struct missing *m)

@@ -38,6 +38,11 @@ int missing_add(struct missing **list, size_t *count, const struct id *node, enu
 	const struct id *parent, const char *name);
 /* Leaves out those that are only elsewhere: renamed, and queued as such. */
 void missing_filter(struct found_context *f, struct missing *list, size_t *count);
+/*
+ * Names that only the queue has, of objects that are not on disk: a power cut has kept the journal and not
+ * them, or somebody has removed them while nobody looked. What lies deeper comes first.
+ */
+int missing_in_queue(struct found_context *f, struct missing **ret_list, size_t *ret_count);
 /* Adds what lay below missing directories, so that contents come before their directory. */
 int missing_expand(struct found_context *f, struct missing **list, size_t *count);
 void missing_free(struct missing *list, size_t count);

@@ -239,6 +239,47 @@ static void test_pending_is_known(void **state)
 	expect_found(f, "W Ra>b Ugone Cnew");
 }
 
+/* What a power cut leaves when the journal got further than the disk. */
+static void test_queue_is_ahead(void **state)
+{
+	struct fixture *f = *state;
+	struct id back, gone;
+
+	write_file(f, "stays", "so that the tree is not empty");
+	agree(f, &ID_ROOT, "stays", 1);
+	/* Made, and lost again: nobody need hear of the file; of the directory the deepest goes first. */
+	do_create(f, "", "file", KIND_FILE);
+	do_create(f, "", "d", KIND_DIR);
+	do_create(f, "d", "e", KIND_DIR);
+	assert_int_equal(unlinkat(f->tree.root_fd, "file", 0), 0);
+	assert_int_equal(unlinkat(f->tree.root_fd, "d/e", AT_REMOVEDIR), 0);
+	assert_int_equal(unlinkat(f->tree.root_fd, "d", AT_REMOVEDIR), 0);
+	assert_int_equal(scan(f), 0);
+	assert_non_null(strstr(queue(f), "Cfile Cd Ce"));
+	assert_non_null(strstr(queue(f), " Ufile"));
+	assert_non_null(strstr(queue(f), " De"));
+	assert_non_null(strstr(strstr(queue(f), " De"), " Dd"));
+	assert_int_equal(outbox_forget(f->capture), 0);
+	/* Renamed, and under its old name again. */
+	back = make_file(f, &ID_ROOT, "old", "text");
+	do_rename(f, "old", "new", 0);
+	must_rename(f, "new", "old");
+	expect_found(f, "Rold>new Rnew>old");
+	assert_true(id_equal(&first(f)->next->node, &back));
+	assert_int_equal(outbox_forget(f->capture), 0);
+	back = agree(f, &ID_ROOT, "old", 2);
+	/* Removed, and there again: anew. */
+	gone = make_file(f, &ID_ROOT, "gone", "text");
+	assert_int_equal(linkat(f->tree.root_fd, "gone", f->tree.stage_fd, "kept", 0), 0);
+	do_unlink(f, "gone");
+	assert_int_equal(renameat(f->tree.stage_fd, "kept", f->tree.root_fd, "gone"), 0);
+	expect_found(f, "Ugone Cgone");
+	assert_true(id_equal(&first(f)->node, &gone));
+	assert_false(id_equal(&first(f)->next->node, &gone));
+	assert_int_equal(outbox_forget(f->capture), 0);
+	agree(f, &ID_ROOT, "gone", 2);
+}
+
 #define MANY 1001
 
 static struct id put_missing(struct fixture *f, unsigned n)
@@ -357,6 +398,7 @@ int main(void)
 		TEST(test_replaced_by_another_kind),
 		TEST(test_removed),
 		TEST(test_pending_is_known),
+		TEST(test_queue_is_ahead),
 		TEST(test_mass_deletion_is_held),
 		TEST(test_emptied_root_is_held),
 		TEST(test_approved),
