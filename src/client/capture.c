@@ -295,7 +295,7 @@ int capture_dirty(struct capture *c, const struct stat_id *object)
 	return r;
 }
 
-static int closed_locked(struct capture *c, const struct stat_id *object, bool synced)
+static int closed_locked(struct capture *c, const struct stat_id *object, bool synced, uint64_t generation)
 {
 	struct record rec = {.type = RECORD_CLOSED, .op = OP_WRITE, .kind = KIND_FILE};
 	struct entry *e;
@@ -330,8 +330,10 @@ static int closed_locked(struct capture *c, const struct stat_id *object, bool s
 	else if (l->dirty_lsn)
 		e->dirty_lsn = l->dirty_lsn;
 	l->dirty_lsn = 0;
-	if (synced)
+	if (synced) {
 		e->synced = true;
+		e->generation = generation;
+	}
 	e->not_before_ms = 0;
 	capture_wake_locked(c);
 	return r;
@@ -339,10 +341,11 @@ static int closed_locked(struct capture *c, const struct stat_id *object, bool s
 
 int capture_closed(struct capture *c, const struct stat_id *object, bool synced)
 {
+	uint64_t generation = synced ? inode_generation(c->inodes, object) : 0;
 	int r;
 
 	mutex_lock(&c->lock);
-	r = closed_locked(c, object, synced);
+	r = closed_locked(c, object, synced, generation);
 	mutex_unlock(&c->lock);
 	FAILPOINT("U5");
 	if (!r && synced)

@@ -13,6 +13,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <syncfs/clock.h>
+
 #define CHAINS_MIN 1024 /* 8 KiB; doubles with the count */
 #define ROOT_NODEID 1 /* FUSE_ROOT_ID */
 
@@ -542,6 +544,7 @@ unsigned inode_writers(struct inode_table *t, const struct stat_id *object)
 void inode_changed(struct inode *i)
 {
 	/* Relaxed: a reader that misses a step also sees a writer or another ctime. */
+	atomic_store_explicit(&i->changed_ms, clock_mono_ms(), memory_order_relaxed);
 	atomic_fetch_add_explicit(&i->generation, 1, memory_order_relaxed);
 }
 
@@ -552,6 +555,15 @@ uint64_t inode_generation(struct inode_table *t, const struct stat_id *object)
 	MUTEX_GUARD(&t->lock);
 	i = find_locked(t, object);
 	return i ? atomic_load_explicit(&i->generation, memory_order_relaxed) : 0;
+}
+
+uint64_t inode_changed_ms(struct inode_table *t, const struct stat_id *object)
+{
+	const struct inode *i;
+
+	MUTEX_GUARD(&t->lock);
+	i = find_locked(t, object);
+	return i ? atomic_load_explicit(&i->changed_ms, memory_order_relaxed) : 0;
 }
 
 bool inode_same_as_last_open(struct inode_table *t, struct inode *i, const struct stat_id *stat)

@@ -27,6 +27,7 @@ unsigned inode_writers(struct inode_table *t, const struct stat_id *object);
 /* Grows with every change of content that came through the mount; 0 for an unknown object. Together with stat
  * tells stable content. */
 uint64_t inode_generation(struct inode_table *t, const struct stat_id *object);
+uint64_t inode_changed_ms(struct inode_table *t, const struct stat_id *object); /* monotonic; 0: not known */
 /*
  * Until inode_let_go() no change of content begins, and none is under way. One holder at a time, for work on
  * this machine only. NULL: unknown to the kernel, so nobody writes it through the mount.

@@ -39,6 +39,7 @@ struct inode {
 	unsigned flags;
 	uint64_t open_stamp; /* of mtime, ctime and size at the last open; 0: none */
 	_Atomic uint64_t generation; /* relaxed: read together with stat, see inode_changed() */
+	_Atomic uint64_t changed_ms; /* relaxed: monotonic, when that was */
 	/* Changes of content under way, and whether new ones have to wait; seq_cst, each is read against the
 	 * other. */
 	_Atomic uint32_t changing;

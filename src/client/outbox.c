@@ -304,7 +304,12 @@ static int fill_item(struct capture *c, struct entry *e, struct item *i, struct 
 {
 	int r = 0;
 
-	*i = (struct item){.entry = e, .lsn = e->lsn, .synced = e->synced, .unstable = e->unstable};
+	*i = (struct item){.entry = e,
+		.lsn = e->lsn,
+		.synced = e->synced,
+		.promised = e->promises,
+		.generation = e->generation,
+		.unstable = e->unstable};
 	i->op = (struct op){
 		.type = e->type,
 		.kind = e->kind,

@@ -34,6 +34,7 @@ struct entry {
 	char *name, *new_name, *target;
 	bool in_flight;
 	bool synced; /* content was fsynced: may be sent while writers are left */
+	uint64_t generation; /* synced: of the object then; what is written later is not complete */
 	unsigned unstable; /* how often it was read and had changed meanwhile */
 	uint64_t *absorbed; /* lsns that are settled with this one */
 	size_t absorbed_count;

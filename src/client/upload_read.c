@@ -58,16 +58,21 @@ static int lost(struct reading *rd)
 	return READ_LOST;
 }
 
-static bool is_being_written(struct reading *rd)
+/* Between writes. What was fsynced is complete as long as nothing has been written since. */
+static bool is_being_written(struct reading *rd, uint64_t generation)
 {
 	const struct item *i = rd->item;
-	uint64_t now = clock_mono_ms();
+	uint64_t changed = inode_changed_ms(rd->u->inodes, &i->object), now = clock_mono_ms();
 
-	if (i->synced || inode_writers(rd->u->inodes, &i->object) == 0)
+	if (i->promised || (i->synced && i->generation == generation))
 		return false;
-	if (now - i->changed_ms >= WRITER_IDLE_MS)
+	if (inode_writers(rd->u->inodes, &i->object) == 0)
 		return false;
-	rd->delay_ms = WRITER_IDLE_MS - (now - i->changed_ms);
+	if (changed < i->changed_ms)
+		changed = i->changed_ms;
+	if (now - changed >= WRITER_IDLE_MS)
+		return false;
+	rd->delay_ms = WRITER_IDLE_MS - (now - changed);
 	return true;
 }
 
@@ -349,7 +354,7 @@ static int read_file(struct reading *rd, const struct stat_id *before, struct bu
 	size_t raw_len = raw->len;
 	int r;
 
-	if (is_being_written(rd))
+	if (is_being_written(rd, generation))
 		return READ_LATER;
 	if (i->synced && i->unstable >= UNSTABLE_MAX) {
 		r = take_copy(rd, &st);

@@ -4,6 +4,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import time
 
 import pytest
 
@@ -249,6 +250,24 @@ def test_open_file_follows_after_close_and_sync(pair):
         log.write(b"second line\n")
     wait_until(lambda: has(b / "log", "first line\nsecond line\n"))
     everywhere(server, a, b)
+
+
+def test_slow_writer_is_not_seen_half_way(pair):
+    """A file that is open and written to all the time is not idle, and once written on no longer what was fsynced."""
+    server, a, b = pair
+    server.stop()
+    with open(a / "slow", "wb") as f:
+        f.write(b"1" * 100)
+        f.flush()
+        os.fsync(f.fileno())
+        for n in range(12):
+            f.write(b"2" * 100)
+            f.flush()
+            if n == 1:
+                server.start()
+            assert not os.path.exists(b / "slow") and not os.path.exists(f"{server.root}/slow")
+            time.sleep(0.4)
+    wait_until(lambda: has(b / "slow", b"1" * 100 + b"2" * 1200), what="the whole file")
 
 
 def test_reader_keeps_what_it_opened(pair):

@@ -279,7 +279,8 @@ static bool is_agreed(struct oracle *o, const struct oracle_spot *s)
 
 	if (s->here == NO_VERSION || s->client == BY_HAND)
 		return false;
-	if (s->server != s->here && (s->server != NO_VERSION || w->client != s->client))
+	/* The server may have given it a conflict name that is not here yet. */
+	if (s->server != s->here)
 		return false;
 	for (unsigned c = 0; c < o->count; c++) {
 		if ((w->moved_by & 1u << c) && oracle_at(o, c, s->path) != s->here)
@@ -342,7 +343,7 @@ void oracle_spot_end(struct oracle *o, const struct oracle_spot *s, int result)
 		spot_used_up(o, s, s->server, false);
 	if (server != s->here && server != s->server && o->versions[server].client != s->client)
 		spot_used_up(o, s, server, false);
-	spot_used_up(o, s, s->here, result == 0 && s->names == 1);
+	spot_used_up(o, s, s->here, result == 0 && s->names == 1 && !s->may_lose);
 	own_forget(o, s->client, s->path);
 }
 

@@ -52,6 +52,7 @@ struct oracle_spot {
 	unsigned here, server; /* what lay there before: on the client's disk, on the server's */
 	nlink_t names; /* of what lay here */
 	bool agreed; /* all who moved it had it here */
+	bool may_lose; /* the call may be undone by what others did to something else */
 };
 void oracle_spot_begin(struct oracle *o, struct oracle_spot *s, unsigned client, const char *path);
 void oracle_spot_end(struct oracle *o, const struct oracle_spot *s, int result);

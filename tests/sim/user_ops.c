@@ -136,6 +136,14 @@ int op_remove_all(struct person *p, const char *path)
 	return remove_below(p, path, 0);
 }
 
+static bool is_temporary(const char *path)
+{
+	const char *name = strrchr(path, '/');
+
+	name = name ? name + 1 : path;
+	return strncmp(name, ".save", 5) == 0 || strncmp(name, ".link", 5) == 0;
+}
+
 int op_rename(struct person *p, const char *path, const char *to)
 {
 	struct oracle *o = p->world->oracle;
@@ -148,6 +156,8 @@ int op_rename(struct person *p, const char *path, const char *to)
 	if (user_view(p)) {
 		oracle_moving(o, p->client, path);
 		oracle_spot_begin(o, &spot, p->client, to);
+		/* When others have moved or deleted what is renamed. Nobody else touches temporary files. */
+		spot.may_lose = !is_temporary(path);
 		r = user_called(p, "rename", path, view_rename(user_view(p), path, to, 0));
 		sim_trace("  to %s", to);
 		oracle_spot_end(o, &spot, r);
