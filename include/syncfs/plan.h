@@ -36,4 +36,28 @@ void plan_fini(struct plan *p);
  */
 int plan_node(const struct node_state *s, bool busy, const struct node_state *r, struct plan *ret_plan);
 
+/* Who holds the name that a node is to get. */
+struct plan_holder {
+	bool is_self; /* the node itself */
+	bool is_planned; /* R has something for it that can be done in this round */
+	bool ring; /* that waits, directly or not, for the node that is to get the name */
+	bool busy; /* as above */
+	bool active; /* its own steps have begun and have led here */
+	bool tomb; /* dead by R */
+	enum kind kind;
+};
+
+enum plan_spot {
+	SPOT_WAIT = 1, /* not now: nothing says that it may go away */
+	SPOT_SELF, /* there already */
+	SPOT_DISPLACE, /* dead: what comes takes its place in one step */
+	SPOT_EMPTY_FIRST, /* a dead directory: its children leave, then it goes */
+	SPOT_SWAP, /* both want each other's place: exchanged in one step */
+	SPOT_MOVE_FIRST, /* lives elsewhere: its own steps first */
+	SPOT_ASIDE, /* the same, but they cannot be first: it goes beside until the name is taken */
+};
+
+/* What is to be done about the holder. Pure. */
+enum plan_spot plan_spot(const struct plan_holder *holder);
+
 #endif

@@ -26,6 +26,7 @@ struct job {
 	bool claimed; /* seen under the tree lock to be as planned, and held back from the uploader */
 	struct plan plan;
 	enum job_state state;
+	bool ring; /* waits for a node whose steps led here: a ring */
 	bool staged, bound, taken; /* taken: stage holds something displaced, to be dropped after the round */
 	char stage[STAGE_NAME_BYTES]; /* the new object; after an exchange what it displaced */
 	struct stat_id staged_stat;
@@ -47,6 +48,7 @@ struct round {
 	size_t trash_count;
 	struct id dir; /* the directory that is open; ID_NONE: none */
 	int dirfd;
+	unsigned rings; /* how often placing one has come back to one that is being placed */
 	unsigned dir_users; /* spots in it */
 	struct stat_id dir_stat;
 	bool want_scan, retry; /* retry: something failed that time may mend */

@@ -27,7 +27,7 @@ static int spot_open(struct round *rd, const struct id *parent, const char *name
 {
 	struct job *pj = apply_job_of(rd, parent);
 
-	if (pj && pj->state == JOB_TODO && pj->plan.steps & (PLAN_CREATE | PLAN_NAMES))
+	if (pj && pj->state <= JOB_ACTIVE && pj->plan.steps & (PLAN_CREATE | PLAN_NAMES))
 		place_job(rd, pj);
 	return spot_find(rd, parent, name, ret_spot);
 }
@@ -35,6 +35,8 @@ static int spot_open(struct round *rd, const struct id *parent, const char *name
 /* The children of a directory that is to go, as far as they leave it in this round, then itself. */
 static int leave_dir(struct round *rd, struct job *dir)
 {
+	unsigned rings = rd->rings;
+
 	for (size_t i = 0; i < rd->count; i++) {
 		struct job *j = &rd->jobs[i];
 		bool inside = false;
@@ -45,6 +47,7 @@ static int leave_dir(struct round *rd, struct job *dir)
 			place_job(rd, j);
 	}
 	place_job(rd, dir);
+	dir->ring = dir->state == JOB_WAIT && rd->rings > rings;
 	return dir->state == JOB_DONE ? 0 : -EAGAIN;
 }
 
@@ -93,6 +96,7 @@ static int spot_look(
 {
 	struct job *other;
 	struct stat_id was;
+	enum plan_spot what;
 	struct id node;
 	int r;
 
@@ -105,40 +109,42 @@ static int spot_look(
 		rd->want_scan = true; /* made behind us: it becomes an operation first */
 	if (r)
 		return -EAGAIN;
-	if (id_equal(&node, &j->r.node)) {
-		*ret_holder = HOLDER_SELF;
-		return 0;
-	}
 	other = apply_job_of(rd, &node);
 	/* What R says of an outdated one is over: dead by it, it may live again by what was sent from here.
 	 */
-	if (!other || other->outdated || other->state == JOB_WAIT || apply_is_busy(rd, &node, &s->now))
-		return -EAGAIN;
+	what = plan_spot(&(struct plan_holder){
+		.is_self = id_equal(&node, &j->r.node),
+		.is_planned = other && !other->outdated && (other->state != JOB_WAIT || other->ring),
+		.ring = other && other->ring,
+		.busy = apply_is_busy(rd, &node, &s->now),
+		.active = other && other->state == JOB_ACTIVE,
+		.tomb = other && other->r.tomb,
+		.kind = other ? other->r.kind : KIND_FILE,
+	});
+	*ret_holder = HOLDER_SELF;
+	if (what == SPOT_SELF || what == SPOT_WAIT)
+		return what == SPOT_SELF ? 0 : -EAGAIN;
 	*ret_other = other;
 	r = apply_claim(rd, other);
 	if (r)
 		return r;
-	if (other->r.tomb && other->r.kind != KIND_DIR) {
-		*ret_holder = HOLDER_DYING;
+	if (what == SPOT_SWAP || what == SPOT_DISPLACE) {
+		*ret_holder = what == SPOT_SWAP ? HOLDER_SWAP : HOLDER_DYING;
 		return 0;
 	}
-	if (other->r.tomb) {
-		r = other->state == JOB_ACTIVE ? -EAGAIN : leave_dir(rd, other);
-		if (!r)
-			r = spot_restat(s);
-		*ret_holder = HOLDER_NONE;
-		return r ? r : s->now.ino ? -EAGAIN : 0;
-	}
-	if (other->state == JOB_ACTIVE) {
-		*ret_holder = HOLDER_SWAP;
-		return 0;
-	}
+	*ret_holder = HOLDER_NONE;
+	if (what == SPOT_ASIDE)
+		return apply_set_aside(rd, other, s);
 	was = s->now;
-	if (other->state == JOB_TODO)
+	if (what == SPOT_EMPTY_FIRST)
+		(void)leave_dir(rd, other);
+	else if (other->state == JOB_TODO)
 		place_job(rd, other);
 	r = spot_restat(s);
 	if (r)
 		return r;
+	if (other->ring && stat_id_same_object(&s->now, &was))
+		return apply_set_aside(rd, other, s);
 	/* The other may have gone round a ring and swapped us into place. */
 	*ret_holder = s->now.ino && j->has_s && stat_id_same_object(&s->now, &j->s.disk) ? HOLDER_SELF
 											 : HOLDER_NONE;
@@ -350,6 +356,7 @@ static int swap_with_living(struct round *rd, struct spot *from, struct spot *to
 	return r ? r : apply_bind(rd, other);
 }
 
+/* 1: the steps of another have brought it there; what was its name is as it was. */
 static int move_between(struct round *rd, struct job *j, struct spot *from, struct spot *to)
 {
 	const struct applier_config *c = rd->config;
@@ -362,13 +369,22 @@ static int move_between(struct round *rd, struct job *j, struct spot *from, stru
 		return -ESTALE;
 	r = spot_look(rd, j, to, &holder, &other);
 	if (r || holder == HOLDER_SELF)
-		return r;
+		return r ? r : 1;
 	if (holder == HOLDER_DYING)
 		r = swap_with_dying(rd, j, from, to, other);
 	else if (holder == HOLDER_SWAP)
 		r = swap_with_living(rd, from, to, other);
-	else
+	if (holder == HOLDER_SWAP && r == -EINVAL) { /* one lies in the other */
+		r = apply_set_aside(rd, other, to);
+		holder = HOLDER_NONE;
+	}
+	if (!r && holder == HOLDER_NONE)
 		r = place_move(c->tree, from->dirfd, from->name, to->dirfd, to->name, &from->now, &placed);
+	if (r == -EINVAL) { /* into what lies in it: that leaves it first */
+		rd->rings++;
+		rd->retry = true;
+		r = -EAGAIN;
+	}
 	if (r)
 		return r;
 	inode_moved(c->inodes, &from->now, &to->dir, to->name);
@@ -391,15 +407,17 @@ static int move_name(
 	r = spot_open(rd, &to_name->parent, to_name->name, &to);
 	if (!r) {
 		r = move_between(rd, j, &from, &to);
-		if (!r && tree_stat(to.dirfd, to.name, &now) == 0 && stat_id_same_object(&now, &j->s.disk) &&
-			now.mtime_ns == j->s.disk.mtime_ns && now.size == j->s.disk.size)
+		if (r >= 0 && tree_stat(to.dirfd, to.name, &now) == 0 &&
+			stat_id_same_object(&now, &j->s.disk) && now.mtime_ns == j->s.disk.mtime_ns &&
+			now.size == j->s.disk.size)
 			j->s.disk = now; /* the inode change time moved with the rename */
 		spot_fini(&to);
 	}
 	spot_fini(&from);
-	if (r)
+	if (r < 0)
 		return r;
-	node_state_name_remove(&j->s.state, &old_parent, old_name);
+	if (!r)
+		node_state_name_remove(&j->s.state, &old_parent, old_name);
 	r = node_state_name_add(&j->s.state, &to_name->parent, to_name->name, to_name->l);
 	return r ? r : apply_bind(rd, j);
 }
@@ -543,8 +561,10 @@ static int run_steps(struct round *rd, struct job *j)
 
 static void place_job(struct round *rd, struct job *j)
 {
+	unsigned rings = rd->rings;
 	int r;
 
+	rd->rings += j->state == JOB_ACTIVE;
 	if (j->state != JOB_TODO)
 		return;
 	j->state = JOB_ACTIVE;
@@ -553,6 +573,7 @@ static void place_job(struct round *rd, struct job *j)
 	if (!r)
 		r = run_steps(rd, j);
 	j->state = r ? JOB_WAIT : JOB_DONE;
+	j->ring = r && rd->rings > rings;
 	if (r == -ESTALE || r == -ENOTEMPTY || r == -EEXIST)
 		rd->want_scan =
 			true; /* something else is there than we know of: it becomes an operation first */

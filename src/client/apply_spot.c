@@ -6,7 +6,9 @@
  */
 #include "apply_spot.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -20,6 +22,8 @@ struct job *apply_job_of(const struct round *rd, const struct id *node)
 {
 	return map_get(rd->by_node, node->b, ID_BYTES);
 }
+
+#define ASIDE_PREFIX ".moving-"
 
 int apply_peek_base(const struct round *rd, const struct id *node, struct base_row *ret_row)
 {
@@ -223,6 +227,59 @@ int apply_claim(struct round *rd, struct job *j)
 	if (r == -EAGAIN)
 		rd->retry = true; /* with a new plan */
 	return r;
+}
+
+/* Whether everything that is in the dead directory at the spot has its turn in this round. */
+static bool is_left(struct round *rd, const struct spot *s)
+{
+	cleanup_fd int fd = tree_open_at(rd->config->tree, s->dirfd, s->name, O_RDONLY | O_DIRECTORY);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *e;
+	bool left = d;
+
+	if (!d)
+		return false;
+	(void)steal_fd(&fd);
+	while (left && (e = readdir(d))) {
+		struct stat_id now;
+		struct id node;
+
+		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+			continue;
+		left = tree_stat(dirfd(d), e->d_name, &now) == 0 &&
+			capture_resolve(rd->config->capture, &now, &node) == 0 && apply_job_of(rd, &node) &&
+			!apply_is_busy(rd, &node, &now);
+	}
+	closedir(d);
+	return left;
+}
+
+int apply_set_aside(struct round *rd, struct job *other, struct spot *s)
+{
+	const struct applier_config *c = rd->config;
+	char name[sizeof(ASIDE_PREFIX) + ID_HEX_BYTES] = ASIDE_PREFIX;
+	struct stat_id placed;
+	struct spot to;
+	int r = other->r.tomb && !is_left(rd, s) ? -EAGAIN : 0;
+
+	if (r || !stat_id_same_object(&s->now, &other->s.disk))
+		return -EAGAIN;
+	id_to_hex(&other->r.node, name + strlen(ASIDE_PREFIX));
+	r = spot_find(rd, &s->parent, name, &to);
+	if (r)
+		return r;
+	r = place_move(c->tree, s->dirfd, s->name, to.dirfd, name, &s->now, &placed);
+	spot_fini(&to);
+	if (r)
+		return r;
+	rd->retry = true;
+	inode_moved(c->inodes, &s->now, &s->dir, name);
+	invalidate_entry(c->invalidate, &s->dir, s->name);
+	other->s.disk = placed;
+	node_state_name_remove(&other->s.state, &s->parent, s->name);
+	r = node_state_name_add(&other->s.state, &s->parent, name, 0);
+	s->now = (struct stat_id){0};
+	return r ? r : apply_bind(rd, other);
 }
 
 /* ---- into place ---- */

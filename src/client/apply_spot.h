@@ -34,6 +34,12 @@ int spot_put(struct round *rd, struct spot *s, enum holder holder, struct job *o
 
 /* Holds the job's node for this round, when it still is as its plan has it; -EAGAIN. */
 int apply_claim(struct round *rd, struct job *j);
+/*
+ * Who holds the spot waits for who is to get it, or what is in it does: it goes beside, under a name that
+ * says so, and on from there in the next pass. Killed in between, a scan finds it there, and the server's
+ * word brings it home.
+ */
+int apply_set_aside(struct round *rd, struct job *other, struct spot *s);
 struct job *apply_job_of(const struct round *rd, const struct id *node);
 /* S of the node. -ENOENT also when S has no name left for it (another node has taken the last one): then it
  * is not here. */

@@ -231,8 +231,9 @@ static int settle_setattr(
 	return r ? r : syncstate_base_put(st->c->state, row);
 }
 
-/* seq: the rename was made then; 0: it was not. */
-static int settle_replaced(struct settle *st, const struct item *i, bool done, uint64_t seq)
+/* Done or not, the replaced node may live on where the server had moved it: what the feed tells of it is
+ * news. */
+static int settle_replaced(struct settle *st, const struct item *i, bool done)
 {
 	struct id other = aliased(st->o, &i->op.other), parent = aliased(st->o, &i->op.new_parent);
 	struct base_row row;
@@ -244,7 +245,7 @@ static int settle_replaced(struct settle *st, const struct item *i, bool done, u
 		r = expect_old(st->c->state, &row.state);
 	node_state_name_remove(&row.state, &parent, i->op.new_name);
 	if (!r)
-		r = put_or_gone(st->c->state, &row, seq);
+		r = put_or_delete(st->c->state, &row);
 	base_row_fini(&row);
 	return r;
 }
@@ -256,7 +257,9 @@ static int settle_rename(
 	bool done = is_done(res), replaced = res->outcome == OUTCOME_OK || is_of(res, row);
 	int r = 0;
 
-	if (res->outcome == OUTCOME_KEPT) {
+	if (res->outcome == OUTCOME_KEPT && !id_equal(&res->node, &row->state.node)) {
+		/* The one that ours was merged with has the conflict name: the feed tells of both. */
+	} else if (res->outcome == OUTCOME_KEPT) {
 		struct node_state at_server;
 
 		r = node_state_copy(&row->state, &at_server);
@@ -275,7 +278,7 @@ static int settle_rename(
 	}
 	/* What is equal to the one we have replaced took that one's place; at the server that has stayed. */
 	if (!r && !id_is_none(&i->op.other))
-		r = settle_replaced(st, i, replaced, replaced ? res->seq : 0);
+		r = settle_replaced(st, i, replaced);
 	node_state_name_remove(&row->state, &parent, i->op.name);
 	if (!r)
 		r = take_name(st->c->state, row, &new_parent, i->op.new_name, done ? res->l : 0);
@@ -333,7 +336,8 @@ static int settle_names(
 		return r ? r : syncstate_base_put(st->c->state, row);
 	}
 	node_state_name_remove(&row->state, &parent, i->op.name);
-	return put_or_gone(st->c->state, row, done ? res->seq : 0);
+	/* A copy of ours that was kept may be gone then, while the node lives on. */
+	return put_or_gone(st->c->state, row, is_of(res, row) ? res->seq : 0);
 }
 
 static const char *const op_words[] = {

@@ -160,7 +160,7 @@ static int write_dead(struct commit *c, struct node_state *n)
 		if (r < 0)
 			return r;
 		if (there.kind == n->kind && n->kind != KIND_DIR && op_equals(c->op, &there))
-			return commit_unify(c, n, &there, l);
+			return commit_unify(c, n, &there, l, &parent, &parent);
 		r = commit_name_conflict(c, &parent, last, &conflict);
 		name = conflict;
 	}

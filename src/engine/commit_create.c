@@ -91,7 +91,7 @@ int commit_create(struct commit *c)
 		if (r < 0)
 			return r;
 		if ((n.kind == KIND_DIR && there.kind == KIND_DIR) || commit_node_equal(&n, &there))
-			return commit_unify(c, &n, &there, l);
+			return commit_unify(c, &n, &there, l, &parent, &c->op->parent);
 		r = commit_name_conflict(c, &parent, name, &conflict);
 		name = conflict;
 	}
@@ -122,7 +122,7 @@ static int link_taken(struct commit *c, struct node_state *n, const struct id *p
 	if (r < 0)
 		return r;
 	if (commit_node_equal(n, &there))
-		return commit_unify(c, n, &there, there.names[0].l);
+		return commit_unify(c, n, &there, there.names[0].l, parent, &c->op->parent);
 	r = commit_name_conflict(c, parent, c->op->name, &conflict);
 	if (r >= 0)
 		r = commit_name_add(c, n, parent, conflict);
@@ -150,7 +150,7 @@ int commit_link(struct commit *c)
 		return r;
 	r = c->env->dentry_get(c->env->arg, &parent, c->op->name, &taker, &l);
 	if (r >= 0 && id_equal(&taker, &n.node))
-		return commit_done(c, OUTCOME_SAME, &n, l);
+		return commit_same(c, &n, l, &parent, &c->op->parent);
 	if (r >= 0)
 		return link_taken(c, &n, &parent, &taker);
 	if (r != -ENOENT)

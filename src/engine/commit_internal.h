@@ -84,8 +84,15 @@ int commit_parent_revive(
 	struct commit *c, const struct chain *chain, const struct id *mover, struct id *parent);
 bool commit_node_equal(
 	const struct node_state *a, const struct node_state *b); /* equal bytes, no directories */
-/* n dies or has died: whoever means it shall mean t. */
-int commit_unify(struct commit *c, const struct node_state *n, const struct node_state *t, uint64_t l);
+/*
+ * n is at its name in parent already. Where the sender named another directory, which became that one, or
+ * moves another node, which became n, the feed tells n again: what the sender takes for agreed is elsewhere.
+ */
+int commit_same(struct commit *c, const struct node_state *n, uint64_t l, const struct id *parent,
+	const struct id *named);
+/* n dies or has died: whoever means it shall mean t, as above. */
+int commit_unify(struct commit *c, const struct node_state *n, const struct node_state *t, uint64_t l,
+	const struct id *parent, const struct id *named);
 
 /* commit_content.c */
 /* Takes over mode, mtime and xattr of the operation; *ret_changed as well. */

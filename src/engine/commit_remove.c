@@ -31,6 +31,20 @@ static int last_check(struct commit *c, const struct node_state *n, const struct
 	return r;
 }
 
+/*
+ * Whose name goes. A write of the sender's may have been kept as a copy: to the sender that is the node. Of
+ * several names only one goes, and with it no bytes: then the copy stays.
+ */
+static int subject(struct commit *c, const struct base *content, struct node_state *ret_n)
+{
+	int r = commit_subject(c, &c->op->node, NULL, ret_n);
+
+	if (r || ret_n->names_count > 1)
+		return r;
+	node_state_fini(ret_n);
+	return commit_subject(c, &c->op->node, content, ret_n);
+}
+
 int commit_unlink(struct commit *c)
 {
 	cleanup_node struct node_state n = {0};
@@ -47,7 +61,7 @@ int commit_unlink(struct commit *c)
 		r = commit_resolve(c, &op->parent, &parent);
 	if (r < 0)
 		return r;
-	r = commit_subject(c, &op->node, &content, &n);
+	r = subject(c, &content, &n);
 	if (r)
 		return r;
 	if (id_equal(&n.node, &ID_ROOT))

@@ -134,7 +134,7 @@ static int merge(struct commit *c, struct move *m, const struct node_state *t, u
 		if (r < 0)
 			return r;
 	}
-	return commit_unify(c, &m->n, t, l);
+	return commit_unify(c, &m->n, t, l, &m->parent, &c->op->new_parent);
 }
 
 /* The target name is taken by t. 0: m has its way, perhaps by another name. */
@@ -146,7 +146,7 @@ static int target_taken(struct commit *c, struct move *m, const struct id *taker
 	int r;
 
 	if (id_equal(taker, &m->n.node))
-		return commit_done(c, OUTCOME_SAME, &m->n, l);
+		return commit_same(c, &m->n, l, &m->parent, &c->op->new_parent);
 	r = replaced_get(c, &p);
 	if (r >= 0)
 		r = c->env->node_get(c->env->arg, taker, &t);
@@ -218,7 +218,7 @@ static int find_source(struct commit *c, struct move *m)
 	m->from = -1;
 	at = commit_name_find(&m->n, &m->parent, m->name);
 	if (at >= 0)
-		return commit_done(c, OUTCOME_SAME, &m->n, m->n.names[at].l);
+		return commit_same(c, &m->n, m->n.names[at].l, &m->parent, &c->op->new_parent);
 	if (m->n.tomb)
 		return 0;
 	m->from = commit_name_seen(&m->n, &parent, c->op->name, &l);

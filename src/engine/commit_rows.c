@@ -242,9 +242,20 @@ bool commit_node_equal(const struct node_state *a, const struct node_state *b)
 	return a->content.size == b->content.size && hash_equal(&a->content.hash, &b->content.hash);
 }
 
-int commit_unify(struct commit *c, const struct node_state *n, const struct node_state *t, uint64_t l)
+int commit_same(struct commit *c, const struct node_state *n, uint64_t l, const struct id *parent,
+	const struct id *named)
+{
+	struct node_state told = *n;
+	bool other = c->op->type == OP_RENAME && !id_equal(&n->node, &c->op->node);
+	int r = id_equal(parent, named) && !other ? 0 : commit_put(c, &told);
+
+	return r < 0 ? r : commit_done(c, OUTCOME_SAME, n, l);
+}
+
+int commit_unify(struct commit *c, const struct node_state *n, const struct node_state *t, uint64_t l,
+	const struct id *parent, const struct id *named)
 {
 	int r = c->env->alias_put(c->env->arg, &n->node, &t->node);
 
-	return r < 0 ? r : commit_done(c, OUTCOME_SAME, t, l);
+	return r < 0 ? r : commit_same(c, t, l, parent, named);
 }

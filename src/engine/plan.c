@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* plan_node(): S, L and R of one node give the steps. Called by the applier and by tests; pure. */
+/*
+ * plan_node(): S, L and R of one node give the steps. plan_spot(): what becomes of who holds its name. Called
+ * by the applier, the poller and by tests; pure.
+ */
 #include <syncfs/plan.h>
 
 #include <errno.h>
@@ -113,4 +116,19 @@ int plan_node(const struct node_state *s, bool busy, const struct node_state *r,
 	}
 	*ret_plan = p;
 	return 0;
+}
+
+enum plan_spot plan_spot(const struct plan_holder *h)
+{
+	if (h->is_self)
+		return SPOT_SELF;
+	if (!h->is_planned || h->busy)
+		return SPOT_WAIT;
+	if (h->tomb && h->kind != KIND_DIR)
+		return SPOT_DISPLACE;
+	if (h->ring)
+		return SPOT_ASIDE;
+	if (h->tomb)
+		return h->active ? SPOT_WAIT : SPOT_EMPTY_FIRST;
+	return h->active ? SPOT_SWAP : SPOT_MOVE_FIRST;
 }
