@@ -133,8 +133,12 @@ bool pw_exchange(struct pw_world *w, unsigned client, uint8_t parent, uint8_t na
 bool pw_link(struct pw_world *w, unsigned client, uint8_t node, uint8_t parent, uint8_t name);
 bool pw_remove(struct pw_world *w, unsigned client, uint8_t parent, uint8_t name);
 
+/* ---- plan_settle.c ---- */
+
 /* The first count operations of the queue as one batch, settled. */
 void pw_send(struct pw_world *w, unsigned client, unsigned count);
+/* ---- plan_client.c ---- */
+
 /* At most count changes of the feed into R. */
 void pw_poll(struct pw_world *w, unsigned client, unsigned count);
 bool pw_is_quiet(const struct pw_world *w, unsigned client);
@@ -150,6 +154,8 @@ bool pw_is_under(const struct pw_client *c, uint8_t object, uint8_t dir); /* dir
 
 /* One round of the applier over all of R. true: something was placed. */
 bool pw_apply(struct pw_world *w, unsigned client);
+/* ---- plan_scan.c ---- */
+
 /* What the scan finds goes into the queue. */
 void pw_scan(struct pw_world *w, unsigned client);
 

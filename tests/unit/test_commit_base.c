@@ -27,6 +27,51 @@ static void test_own_copy_followed(void **state)
 	EXPECT_NAMES(2, 0);
 }
 
+/* Of two names one goes: what was kept of the sender's bytes is under the other still. */
+static void test_own_copy_of_links(void **state)
+{
+	with_f();
+	OK(hard(A, F, ROOT, "g"));
+	OK(edit(A, F, C1, 2));
+	KEPT(edit(B, F, C1, 3));
+	OK(rm(B, F, ROOT, "f", own(B), L1));
+	assert_int_equal(at("f"), -1);
+	assert_int_equal(at("g"), 2);
+	EXPECT_NAMES(2, 1);
+	/* The last one takes it along. */
+	OK(rm(B, F, ROOT, "g", own(B) + 1, 2));
+	assert_int_equal(at("g"), 2);
+	EXPECT_NAMES(1, 0);
+}
+
+/* A directory that died and had its name taken means the one that took it. Who meets its own there is told of
+ * it. */
+static void test_same_in_another_directory(void **state)
+{
+	uint64_t told;
+
+	OK(dir(A, 2, ROOT, "d"));
+	OK(dir(A, 3, ROOT, "e"));
+	OK(file(A, 4, 3, "x", 1));
+	OK(rmd(A, 2, ROOT, "d", 1));
+	OK(mv(A, 3, ROOT, "e", 2, ROOT, "d"));
+	told = w.m.seq;
+	SAME(mv(B, 4, 3, "x", 3, 2, "x"));
+	assert_int_equal(w.m.seq, told + 1);
+	assert_int_equal(w.last.seq, told + 1);
+	SAME(mv(B, 4, 3, "x", 3, 3, "x"));
+	assert_int_equal(w.m.seq, told + 1);
+	assert_int_equal(at("d/x"), 1);
+	/* So is who moves one that was merged with what it meets. */
+	OK(file(A, 5, ROOT, "p", 7));
+	OK(file(A, 6, ROOT, "q", 7));
+	SAME(mv(A, 5, ROOT, "p", own(A) + 1, ROOT, "q"));
+	told = w.m.seq;
+	SAME(mv(B, 5, ROOT, "p", 1, ROOT, "q"));
+	assert_int_equal(w.m.seq, told + 1);
+	assert_int_equal(w.last.node.b[15], 6);
+}
+
 static void test_own_chain(void **state)
 {
 	OK(file(A, 1, ROOT, "t", 1));
@@ -148,6 +193,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_own_copy_followed),
+		T(test_own_copy_of_links),
+		T(test_same_in_another_directory),
 		T(test_own_chain),
 		T(test_replace_directories),
 		T(test_any_base),

@@ -523,6 +523,87 @@ static void test_settle_replacing_rename(void **state)
 	assert_int_equal(syncstate_peek_remote_count(f->state), 0);
 }
 
+/* The replaced one may live on where others had moved it: what the feed tells of that is news. */
+static void test_settle_replaced_lives_on(void **state)
+{
+	struct fixture *f = *state;
+	struct outbox o;
+	struct result r;
+	struct id old;
+
+	write_file(f, "f", "f");
+	write_file(f, "g", "g");
+	old = agree(f, &ID_ROOT, "f", 3);
+	(void)agree(f, &ID_ROOT, "g", 4);
+	do_rename(f, "g", "f", 0);
+	o = collect_numbered(f, 1, 1);
+	r = done(OUTCOME_OK, &o.items[0].op, 9);
+	settle(f, &o, &r);
+	expect_no_base(f, &old);
+	assert_int_equal(syncstate_gone_at(f->state, &old), 0);
+}
+
+/* What was done to a copy that the server had kept is not done to the node here. */
+static void test_settle_another_node(void **state)
+{
+	struct fixture *f = *state;
+	struct outbox o;
+	struct result r;
+	struct base_row row;
+	struct id node, copy = id_of(77);
+
+	write_file(f, "f", "f");
+	node = agree(f, &ID_ROOT, "f", 3);
+	do_write(f, "f", "more");
+	o = collect_numbered(f, 1, 1);
+	r = done(OUTCOME_OK, &o.items[0].op, 20);
+	r.node = copy;
+	settle(f, &o, &r);
+	expect_base(f, &node, "f", 3, 3);
+	row = base_of(f, &node);
+	assert_true(row.state.seq < 20);
+	base_row_fini(&row);
+	do_rename(f, "f", "g", 0);
+	o = collect_numbered(f, 1, 2);
+	r = done(OUTCOME_SAME, &o.items[0].op, 21);
+	r.node = copy;
+	settle(f, &o, &r);
+	row = base_of(f, &node);
+	assert_true(row.state.seq < 20);
+	base_row_fini(&row);
+	do_unlink(f, "g");
+	o = collect_numbered(f, 1, 3);
+	r = done(OUTCOME_OK, &o.items[0].op, 22);
+	r.node = copy;
+	settle(f, &o, &r);
+	expect_no_base(f, &node);
+	assert_int_equal(syncstate_gone_at(f->state, &node), 0);
+}
+
+/* Made here and moved there, to one name: ours dies here, for the one that comes. */
+static void test_settle_doubled(void **state)
+{
+	struct fixture *f = *state;
+	struct node_state remote;
+	struct outbox o;
+	struct result r;
+	struct id node, ours;
+
+	write_file(f, "f", "alike");
+	node = agree(f, &ID_ROOT, "f", 3);
+	do_create(f, "", "n", KIND_FILE);
+	ours = node_of(f, "n");
+	o = collect_numbered(f, 1, 1);
+	r = done(OUTCOME_SAME, &o.items[0].op, 9);
+	r.node = node;
+	settle(f, &o, &r);
+	expect_base(f, &node, "f", 3, 3);
+	expect_base(f, &ours, "n", 0, 0);
+	assert_int_equal(syncstate_peek_remote(f->state, &ours, &remote), 0);
+	assert_true(remote.tomb);
+	node_state_fini(&remote);
+}
+
 static void test_settle_reject(void **state)
 {
 	struct fixture *f = *state;
@@ -635,6 +716,9 @@ int main(void)
 		TEST(test_settle_kept),
 		TEST(test_settle_superseded),
 		TEST(test_settle_replacing_rename),
+		TEST(test_settle_replaced_lives_on),
+		TEST(test_settle_another_node),
+		TEST(test_settle_doubled),
 		TEST(test_settle_reject),
 		TEST(test_settle_alias),
 		TEST(test_settle_adopted),

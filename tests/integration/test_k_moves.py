@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""i: what was moved round while a client was away comes to the same there, however the moves depend on each other."""
+"""k: what was moved round while a client was away comes to the same there, however the moves depend on each other."""
 import os
 import shutil
 
