@@ -43,7 +43,9 @@ static int leave_dir(struct round *rd, struct job *dir)
 
 		for (size_t k = 0; k < j->s.state.names_count && !inside; k++)
 			inside = id_equal(&j->s.state.names[k].parent, &dir->r.node);
-		if (inside && j->has_s)
+		if (inside && j->has_s && j->r.tomb && j->r.kind == KIND_DIR && j->state == JOB_TODO)
+			(void)leave_dir(rd, j);
+		else if (inside && j->has_s)
 			place_job(rd, j);
 	}
 	place_job(rd, dir);

@@ -93,7 +93,9 @@ static int leave_dir(struct round *rd, struct job *dir)
 
 		for (unsigned k = 0; k < j->s.names_count && !inside; k++)
 			inside = j->s.names[k].parent == dir->node;
-		if (inside && j->s.is)
+		if (inside && j->s.is && j->r.tomb && j->r.kind == KIND_DIR && j->state == TODO)
+			(void)leave_dir(rd, j);
+		else if (inside && j->s.is)
 			(void)place_job(rd, j);
 	}
 	(void)place_job(rd, dir);

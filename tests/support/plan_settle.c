@@ -156,11 +156,10 @@ static void follow_alias(struct pw_world *w, unsigned client, uint8_t from, uint
  * own it dies, and leaves the place to the one that comes.
  */
 static void settle_doubled(
-	struct pw_client *c, const struct pw_op *p, const struct pw_row *row, uint8_t parent)
+	struct pw_client *c, const struct pw_op *p, const struct pw_row *row, uint8_t parent, uint32_t l)
 {
 	c->s[p->node] = *row;
-	c->s[p->node].c = 0;
-	pw_row_add(&c->s[p->node], parent, p->name, 0);
+	pw_row_add(&c->s[p->node], parent, p->name, l);
 	c->r[p->node] = *row;
 	c->r[p->node].tomb = true;
 }
@@ -179,8 +178,8 @@ static uint8_t settle_create(
 		.mode = p->mode,
 		.object = c->object_of[p->node]};
 
-	if (node != p->node && c->s[node].is && c->object_of[node]) {
-		settle_doubled(c, p, &row, parent);
+	if (node != p->node && c->s[node].is) {
+		settle_doubled(c, p, &row, parent, (uint32_t)res->l);
 		return p->node;
 	}
 	if (res->outcome == OUTCOME_KEPT) {
@@ -205,16 +204,17 @@ static void settle_rename(
 		pw_row_remove(&c->r[node], p->parent, p->name);
 		c->r[node].seq = (uint32_t)res->seq;
 		pw_row_add(&c->r[node], pw_node(w, &res->parent), pw_name(w, res->name), (uint32_t)res->l);
-	} else if (!done && ours) {
+	} else if (res->outcome != OUTCOME_KEPT && !done) {
 		expect_old(c, node);
 	} else if (done && ours) {
 		s->seq = (uint32_t)res->seq;
 	}
 	if (p->other && c->s[p->other].is) {
-		if (!done)
+		/* It may live on where the server had moved it, or have stayed for what is equal to it. */
+		if (res->outcome != OUTCOME_OK && !(done && ours))
 			expect_old(c, p->other);
 		pw_row_remove(&c->s[p->other], p->new_parent, p->new_name);
-		put_or_gone(c, p->other, 0); /* it may live on where the server moved it meanwhile */
+		put_or_gone(c, p->other, 0);
 	}
 	pw_row_remove(s, p->parent, p->name);
 	pw_row_add(s, p->new_parent, p->new_name, done ? (uint32_t)res->l : 0);
@@ -242,20 +242,18 @@ static void settle_names(struct pw_world *w, struct pw_client *c, const struct p
 	const struct result *res, uint8_t node)
 {
 	bool done = res->outcome == OUTCOME_OK || res->outcome == OUTCOME_SAME;
-	bool other = pw_node(w, &res->node) != node; /* a copy of ours was meant */
+	bool ours = pw_node(w, &res->node) == node; /* not: a copy of ours was meant */
 	struct pw_row *s = &c->s[node];
 
-	if (other)
-		done = false;
-	else if (done)
-		s->seq = (uint32_t)res->seq;
-	else
+	if (!done)
 		expect_old(c, node);
+	else if (ours)
+		s->seq = (uint32_t)res->seq;
 	if (p->type == OP_LINK)
 		pw_row_add(s, p->parent, p->name, done ? (uint32_t)res->l : 0);
 	else
 		pw_row_remove(s, p->parent, p->name);
-	put_or_gone(c, node, done ? (uint32_t)res->seq : 0);
+	put_or_gone(c, node, done && ours ? (uint32_t)res->seq : 0);
 }
 
 /* As write and setattr settle: versions when the server took it, what was sent in any case. */
@@ -265,17 +263,18 @@ static void settle_held(struct pw_world *w, struct pw_client *c, const struct pw
 	struct pw_row *s = &c->s[node];
 	bool done = res->outcome == OUTCOME_OK || res->outcome == OUTCOME_SAME;
 
-	if (done && pw_node(w, &res->node) == node) {
+	if (done)
 		s->a = (uint32_t)res->a;
+	if (done && p->type == OP_WRITE)
+		s->c = (uint32_t)res->c;
+	if (done && pw_node(w, &res->node) == node)
 		s->seq = (uint32_t)res->seq;
-		if (p->type == OP_WRITE)
-			s->c = (uint32_t)res->c;
-	}
 	if (p->has_mode)
 		s->mode = p->mode;
 	if (p->type == OP_WRITE)
 		s->content = p->content;
-	s->object = c->object_of[node];
+	if (c->object_of[node])
+		s->object = c->object_of[node];
 }
 
 static void settle(struct pw_world *w, unsigned client, const struct pw_op *sent, const struct result *res,
