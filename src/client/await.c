@@ -315,6 +315,8 @@ int await_park(struct await *a, const struct stat_id *object, const void *key, b
 	mutex_lock(&cp->lock);
 	promise_begin_locked(cp, &c->promise);
 	r = promise_look_locked(cp, &c->promise);
+	if (r == -EAGAIN)
+		capture_want_scan_locked(cp);
 	if (r == 1 || r == -EAGAIN) {
 		r = 1;
 		c = NULL; /* the list's */

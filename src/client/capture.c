@@ -84,8 +84,7 @@ int capture_fact_locked(struct capture *c, struct record *r, const struct stat_i
 	return error ? error : capture_enqueue_locked(c, r, object);
 }
 
-/* The object is not known yet: the scan finds out what happened to it. */
-static void want_scan_locked(struct capture *c)
+void capture_want_scan_locked(struct capture *c)
 {
 	c->scan_wanted = true;
 	cond_broadcast(&c->scan);
@@ -254,7 +253,7 @@ void capture_end(struct capture *c, struct intent *i, int error, const struct st
 			r = end_locked(c, i, error, i->type == OP_CREATE && created ? created : &i->object);
 		/* Not at the beginning: a scan could be through before the call is. */
 		if (r || i->unknown)
-			want_scan_locked(c);
+			capture_want_scan_locked(c);
 		mutex_unlock(&c->lock);
 	}
 	if (r)
@@ -277,7 +276,7 @@ int capture_dirty(struct capture *c, const struct stat_id *object)
 	r = capture_resolve_locked(c, object, &rec.node);
 	if (r) {
 		if (r > 0)
-			want_scan_locked(c);
+			capture_want_scan_locked(c);
 		return r > 0 ? 0 : r;
 	}
 	l = pending_local(c->pending, &rec.node, KIND_FILE, object);
@@ -304,7 +303,7 @@ static int closed_locked(struct capture *c, const struct stat_id *object, bool s
 
 	if (r) {
 		if (r > 0)
-			want_scan_locked(c);
+			capture_want_scan_locked(c);
 		return r > 0 ? 0 : r;
 	}
 	l = pending_local(c->pending, &rec.node, KIND_FILE, object);
@@ -379,7 +378,7 @@ int capture_sync(struct capture *c)
 void capture_want_scan(struct capture *c)
 {
 	MUTEX_GUARD(&c->lock);
-	want_scan_locked(c);
+	capture_want_scan_locked(c);
 }
 
 bool capture_await_scan(struct capture *c)

@@ -40,6 +40,8 @@ struct capture {
 };
 
 void capture_wake_locked(struct capture *c);
+/* An object is not known yet: the scan finds out what it is. */
+void capture_want_scan_locked(struct capture *c);
 /* Entries have left the queue. */
 void capture_settled_locked(struct capture *c);
 /* Anything in the queue, or being written since, that is not newer than lsn. */

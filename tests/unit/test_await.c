@@ -236,6 +236,22 @@ static void test_defer(void **state)
 	finish(a);
 }
 
+/* Nobody has told of the file: it is looked for, and then waited for. */
+static void test_unknown(void **state)
+{
+	struct fixture *f = *state;
+	struct await *a = start(f, OFFLINE_BLOCK, 60);
+	struct call_result c;
+
+	write_file(f, "f", "beside the mount");
+	assert_false(f->capture->scan_wanted);
+	assert_int_equal(park(f, a, "f", &c), 1);
+	assert_true(capture_await_scan(f->capture));
+	agree(f, &ID_ROOT, "f", 1);
+	assert_int_equal(answer_of(&c), 0);
+	finish(a);
+}
+
 static void test_close(void **state)
 {
 	struct fixture *f = *state;
@@ -261,6 +277,7 @@ int main(void)
 		TEST(test_block),
 		TEST(test_interrupt),
 		TEST(test_defer),
+		TEST(test_unknown),
 		TEST(test_close),
 	};
 	int failed;
