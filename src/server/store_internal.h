@@ -77,8 +77,8 @@ int store_fail(struct store *s, const char *what, int r);
  */
 uint32_t store_disk_mode(const struct store *s, enum kind kind, uint32_t mode);
 
-/* For tests: called between COMMIT and placing. */
-extern void (*store_hook_committed)(void);
+/* For tests: called between COMMIT and placing, and when all is placed. */
+extern void (*store_hook_committed)(void), (*store_hook_placed)(void);
 
 /* ---- store_prepare.c ---- */
 

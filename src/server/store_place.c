@@ -139,6 +139,20 @@ static int torn(struct place *p, const struct step *step, const char *what)
 	return 0;
 }
 
+/* The directory that a step happens in is not there: at a redo a later step has moved it, else hands have. */
+static bool is_nowhere(int dir)
+{
+	return dir == -ENOENT || dir == -ENOTDIR || dir == -ELOOP || dir == -EXDEV || dir == -EACCES;
+}
+
+/* The same of one of the two directories of a step. */
+static int between(struct place *p, const struct step *step, int dir, int new_dir)
+{
+	int r = dir < 0 ? dir : new_dir;
+
+	return is_nowhere(r) ? torn(p, step, "a directory was moved") : r;
+}
+
 /* ---- contents that leave the tree ---- */
 
 static int history_keep(struct place *p, const char *stage, const struct content *content)
@@ -282,6 +296,14 @@ static int look(int dir, const char *name, const struct stat_id *expect, struct 
 	return r < 0 ? r : ret_is->ino == expect->ino && ret_is->btime_ns == expect->btime_ns;
 }
 
+/* A redo has made the old name again, as a link; it was moved before the crash. */
+static int moved_before(struct place *p, const struct step *step, int dir)
+{
+	if (unlinkat(dir, step->name, 0) == 0)
+		return 0;
+	return errno == ENOENT ? 0 : torn(p, step, "a name that was moved is there again");
+}
+
 static int place_moved(struct place *p, const struct step *step, int dir)
 {
 	struct stat_id expect = expected(p, &step->node, &step->expect), is, now;
@@ -290,11 +312,13 @@ static int place_moved(struct place *p, const struct step *step, int dir)
 	new_dir = dir_get(p, step->new_dir);
 	dir = dir_get(p, step->dir); /* the first may have been forgotten for the second */
 	if (dir < 0 || new_dir < 0)
-		return dir < 0 ? dir : new_dir;
+		return between(p, step, dir, new_dir);
 	r = look(dir, step->name, &expect, &is);
 	if (r <= 0)
 		return r < 0 ? r : p->redo ? 0 : torn(p, step, "it was moved");
 	r = place_move(p->t, dir, step->name, new_dir, step->new_name, &is, &now);
+	if (r == -EEXIST && p->redo && look(new_dir, step->new_name, &expect, &now) == 1)
+		return moved_before(p, step, dir);
 	if (r == -EEXIST || r == -ESTALE || r == -ENOENT)
 		return torn(p, step, "something was made");
 	if (r < 0)
@@ -314,7 +338,7 @@ static int place_exchanged(struct place *p, const struct step *step, int dir)
 
 	dir = dir_get(p, step->dir);
 	if (dir < 0 || new_dir < 0)
-		return dir < 0 ? dir : new_dir;
+		return between(p, step, dir, new_dir);
 	r = look(dir, step->name, &a, &is_a);
 	if (r == 1)
 		r = look(new_dir, step->new_name, &b, &is_b);
@@ -338,7 +362,7 @@ static int place_linked(struct place *p, const struct step *step, int dir)
 
 	dir = dir_get(p, step->dir);
 	if (dir < 0 || new_dir < 0)
-		return dir < 0 ? dir : new_dir;
+		return between(p, step, dir, new_dir);
 	r = look(dir, step->name, &expect, &is);
 	if (r <= 0)
 		return r < 0 ? r : p->redo ? 0 : torn(p, step, "it was moved");
@@ -398,7 +422,6 @@ static int place_attrs(struct place *p, const struct step *step, int dir)
 								    : torn(p, step, "it was changed");
 }
 
-/* The directory that a step happens in is not there: at a redo a later step has moved it, else hands have. */
 static int place_nowhere(struct place *p, const struct step *step)
 {
 	int r = 0;
@@ -416,7 +439,7 @@ static int place_step(struct place *p, const struct step *step)
 	if (dir == -EACCES)
 		log_warn("\"%s\" forbids us to change what is in it: what is new there waits in the history",
 			step->dir);
-	if (dir == -ENOENT || dir == -ENOTDIR || dir == -ELOOP || dir == -EXDEV || dir == -EACCES)
+	if (is_nowhere(dir))
 		return place_nowhere(p, step);
 	if (dir < 0)
 		return dir;

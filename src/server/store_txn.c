@@ -15,7 +15,7 @@
 #include <syncfs/failpoint.h>
 #include <syncfs/log.h>
 
-void (*store_hook_committed)(void);
+void (*store_hook_committed)(void), (*store_hook_placed)(void);
 
 int store_fail(struct store *s, const char *what, int r)
 {
@@ -373,6 +373,8 @@ static int carry_out(struct store *s, struct steps *steps, bool redo, int64_t in
 	if (r < 0)
 		return store_fail(s, "place in the tree", r);
 	FAILPOINT("C4e");
+	if (store_hook_placed)
+		store_hook_placed();
 	r = clear(s, placed, count, intent);
 	FAILPOINT("C4f");
 	free(placed);

@@ -425,6 +425,56 @@ static void dies_between_commit_and_placing(void **state)
 	feed_fini(&feed);
 }
 
+/* All is placed, and done once more at the start: what later steps moved stays where they moved it. */
+static void dies_between_placing_and_clearing(void **state)
+{
+	struct fixture *f = *state;
+	struct id d = add_dir(f, ID_ROOT, "d"), a = add_file(f, ID_ROOT, "a", "linked"),
+		  m = add_file(f, ID_ROOT, "m", "moved");
+	struct op *op;
+	int status;
+	pid_t pid;
+
+	send_all(f, OUTCOME_OK);
+	fixture_shut(f);
+	op = add_op(f, OP_LINK, a);
+	op->parent = ID_ROOT;
+	op->name = (char *)(uintptr_t) "h";
+	op = add_op(f, OP_RENAME, a);
+	op->parent = op->new_parent = ID_ROOT;
+	op->name = (char *)(uintptr_t) "h";
+	op->new_name = (char *)(uintptr_t) "z";
+	op = add_op(f, OP_RENAME, m);
+	op->parent = ID_ROOT;
+	op->name = op->new_name = (char *)(uintptr_t) "m";
+	op->new_parent = d;
+	op = add_op(f, OP_RENAME, d);
+	op->parent = op->new_parent = ID_ROOT;
+	op->name = (char *)(uintptr_t) "d";
+	op->new_name = (char *)(uintptr_t) "e";
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		struct batch_reply reply;
+		uint64_t expected;
+
+		if (fixture_reopen(f, false) < 0)
+			_exit(1);
+		store_hook_placed = die;
+		(void)send_ops(f, &reply, &expected);
+		_exit(2);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+	assert_int_equal(fixture_reopen(f, false), 0);
+	disk_is(f, "a", "linked");
+	disk_is(f, "z", "linked");
+	disk_is(f, "e/m", "moved");
+	assert_false(disk_has(f, "h"));
+	assert_false(disk_has(f, "d"));
+	assert_false(disk_has(f, "m"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -442,6 +492,7 @@ int main(void)
 		STORE_TEST(second_store_is_refused),
 		STORE_TEST(other_or_empty_root_is_refused),
 		STORE_TEST(dies_between_commit_and_placing),
+		STORE_TEST(dies_between_placing_and_clearing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
