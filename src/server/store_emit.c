@@ -7,6 +7,7 @@
 #include "store_internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -63,10 +64,10 @@ static int dir_path(struct txn *x, const struct id *dir, char **ret_path)
 	return *ret_path ? 0 : -ENOMEM;
 }
 
-/* Another file that has the content of n, opened, when it has it in truth. */
-static int open_holder(struct store *s, const struct id *other, const struct node_state *n)
+/* A file of the tree that has the content of n, opened, when it has it in truth. */
+static int open_holder(struct store *s, const struct id *node, const struct node_state *n)
 {
-	cleanup_fd int fd = id_equal(other, &n->node) ? -ENOENT : prepare_node_open(s, s->meta, other);
+	cleanup_fd int fd = prepare_node_open(s, s->reader, node);
 	struct content is;
 	struct stat_id stat;
 
@@ -75,18 +76,46 @@ static int open_holder(struct store *s, const struct id *other, const struct nod
 	return lseek(fd, 0, SEEK_SET) < 0 ? -errno : steal_fd(&fd);
 }
 
+/* The tree is as the last commit left it: it also has what this transaction has removed or moved. */
+static int open_in_tree(struct store *s, const struct node_state *n)
+{
+	struct id holders[OTHERS_TRIED];
+	int fd = -ENOENT;
+	ssize_t count;
+
+	MUTEX_GUARD(&s->read_lock);
+	count = meta_content_nodes(s->reader, &n->content.hash, holders, OTHERS_TRIED);
+	for (ssize_t i = 0; fd < 0 && i < count; i++)
+		fd = open_holder(s, &holders[i], n);
+	return fd;
+}
+
+/* What this transaction has brought, and is not in the tree yet. */
+static int open_staged(struct txn *x, const struct step *own, const struct node_state *n)
+{
+	int fd = -ENOENT;
+
+	for (size_t i = 0; fd < 0 && i < x->steps.count; i++) {
+		const struct step *step = &x->steps.list[i];
+
+		if (step != own && step->stage[0] && step->kind == KIND_FILE &&
+			hash_equal(&step->content.hash, &n->content.hash))
+			fd = tree_open_at(&x->s->tree, x->s->tree.stage_fd, step->stage, O_RDONLY);
+	}
+	return fd;
+}
+
 static int stage_from_history(struct txn *x, struct step *step, const struct node_state *n)
 {
 	struct store *s = x->s;
 	cleanup_fd int from = content_history_open(&s->content, &n->content.hash), to = -1;
-	struct id others[OTHERS_TRIED];
-	ssize_t count;
 	int r;
 
-	/* content that another file has is not kept in history */
-	count = from < 0 ? meta_content_nodes(s->meta, &n->content.hash, others, OTHERS_TRIED) : 0;
-	for (ssize_t i = 0; from < 0 && i < count; i++)
-		from = open_holder(s, &others[i], n);
+	/* content that a file of the tree has is not kept in history */
+	if (from < 0)
+		from = open_in_tree(s, n);
+	if (from < 0)
+		from = open_staged(x, step, n);
 	if (from < 0 && n->content.size)
 		return -ENODATA;
 	to = stage_create(&s->tree, step->stage);

@@ -141,6 +141,37 @@ static void brings_back_from_history(void **state)
 	disk_is(f, "b", "precious");
 }
 
+static void unlink_then_rename(struct fixture *f, struct id node, const char *name, const char *to)
+{
+	struct op *op = add_op(f, OP_UNLINK, node);
+
+	op->parent = ID_ROOT;
+	op->name = (char *)(uintptr_t)name;
+	op = add_op(f, OP_RENAME, node);
+	op->parent = ID_ROOT;
+	op->name = (char *)(uintptr_t)name;
+	op->new_parent = ID_ROOT;
+	op->new_name = (char *)(uintptr_t)to;
+}
+
+/* What goes and comes back in one transaction is in the history only after it. */
+static void brings_back_at_once(void **state)
+{
+	struct fixture *f = *state;
+	struct id a = add_file(f, ID_ROOT, "a", "precious");
+
+	send_all(f, OUTCOME_OK);
+	unlink_then_rename(f, a, "a", "b");
+	send_all(f, OUTCOME_OK);
+	disk_is(f, "b", "precious");
+	assert_false(disk_has(f, "a"));
+	a = add_file(f, ID_ROOT, "c", "new and precious");
+	unlink_then_rename(f, a, "c", "d");
+	send_all(f, OUTCOME_OK);
+	disk_is(f, "d", "new and precious");
+	assert_false(disk_has(f, "c"));
+}
+
 static void survives_restart(void **state)
 {
 	struct fixture *f = *state;
@@ -483,6 +514,7 @@ int main(void)
 		STORE_TEST(edits_move_and_remove),
 		STORE_TEST(closed_modes),
 		STORE_TEST(brings_back_from_history),
+		STORE_TEST(brings_back_at_once),
 		STORE_TEST(survives_restart),
 		STORE_TEST(repeats_have_one_effect),
 		STORE_TEST(wrong_content_is_rejected_alone),
