@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The FUSE session: mounting, the handlers' table, what is negotiated with the kernel, the loop of threads
- * and its end. main calls it in the order of mount.h. Knows no journal and no network; never exits and writes
- * nothing to stderr.
+ * The FUSE session: mounting, the handlers' table, what is negotiated with the kernel, and the end of the
+ * threads that serve (mount_loop.c). main calls it in the order of mount.h. Knows no journal and no network;
+ * never exits and writes nothing to stderr.
  *
  * The end: mount_stop() only sets a flag that a thread waits for. The thread first unmounts while the session
  * still serves, so that dirty pages of mappings and all releases come in; when somebody is still inside
@@ -29,25 +29,21 @@
 #include <syncfs/log.h>
 
 #include "fs_view.h"
+#include "mount_loop.h"
 
-/* Workers that stay: each holds 1 MiB of buffer that is touched as far as requests are large. More than
- * cores, since they wait for disks. */
-#define WORKERS_MAX 10
 #define MAX_WRITE_BYTES (1u << 20) /* what libfuse's buffers take (256 pages) */
 #define BACKGROUND_MAX 64
-/* Interrupts the main thread's wait in the loop, which looks at its flag only when woken
- * (fuse_session_loop_mt, libfuse 3.14). */
-#define WAKE_SIGNAL SIGURG
-#define WAKE_AGAIN_MS 20
+#define WAKE_SIGNAL SIGURG /* interrupts the reads of the device at the end */
 
 struct mount {
 	struct view view;
 	struct fuse_session *session;
+	struct mount_loop *loop;
 	char *mountpoint;
 	struct stop *stop;
 	bool mounted;
 
-	pthread_t loop_thread, end_thread;
+	pthread_t end_thread;
 	atomic_bool loop_ended; /* seq_cst: read by the end thread only */
 };
 
@@ -244,6 +240,11 @@ int mount_new(const struct mount_config *config, struct mount **ret_mount, struc
 		buf_printf(why, "cannot prepare the mount: %s", err_str(r));
 	else
 		r = open_session(m, config, why);
+	if (!r) {
+		r = mount_loop_new(m->session, config->sync_at_close, &m->loop);
+		if (r)
+			buf_put_str(why, "out of memory");
+	}
 	if (r) {
 		mount_free(m);
 		return r;
@@ -278,6 +279,7 @@ void mount_free(struct mount *m)
 		return;
 	if (m->mounted)
 		fuse_session_unmount(m->session);
+	mount_loop_free(m->loop);
 	if (m->session)
 		fuse_session_destroy(m->session);
 	invalidate_free(m->view.invalidate);
@@ -363,34 +365,13 @@ static void *wait_for_end(void *arg)
 		return NULL;
 	await_close(m->view.await); /* or who waits would keep its file open */
 	(void)end_mount(m);
-	fuse_session_exit(m->session);
-	/* Again and again: the first one may come before the wait that it is to interrupt. */
-	p.fd = -1;
-	while (!atomic_load(&m->loop_ended)) {
-		(void)pthread_kill(m->loop_thread, WAKE_SIGNAL);
-		(void)poll(&p, 1, WAKE_AGAIN_MS);
-	}
+	mount_loop_end(m->loop);
 	return NULL;
 }
 
 static void on_wake(int signal)
 {
-	(void)signal; /* its coming is all: sem_wait(3) gives EINTR */
-}
-
-static int run_loop(struct mount *m)
-{
-	struct fuse_loop_config *config = fuse_loop_cfg_create();
-	int r;
-
-	if (!config)
-		return -ENOMEM;
-	fuse_loop_cfg_set_clone_fd(config, 1);
-	fuse_loop_cfg_set_max_threads(config, WORKERS_MAX);
-	fuse_loop_cfg_set_idle_threads(config, WORKERS_MAX);
-	r = fuse_session_loop_mt(m->session, config);
-	fuse_loop_cfg_destroy(config);
-	return r > 0 ? 0 : r; /* > 0: ended by a signal */
+	(void)signal; /* its coming is all: read(2) gives EINTR */
 }
 
 void mount_stop(struct mount *m)
@@ -415,7 +396,6 @@ int mount_run(struct mount *m)
 	sigset_t set;
 	int r;
 
-	m->loop_thread = pthread_self();
 	atomic_store(&m->loop_ended, false);
 	r = invalidate_start(m->view.invalidate, m->session);
 	if (r)
@@ -426,7 +406,7 @@ int mount_run(struct mount *m)
 	(void)pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 	r = -pthread_create(&m->end_thread, NULL, wait_for_end, m);
 	if (!r) {
-		r = run_loop(m);
+		r = mount_loop_run(m->loop, WAKE_SIGNAL);
 		atomic_store(&m->loop_ended, true);
 		stop_set(m->stop);
 		(void)pthread_join(m->end_thread, NULL);

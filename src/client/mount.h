@@ -37,7 +37,7 @@ struct inode_table *mount_table(struct mount *m);
 struct invalidate *mount_invalidate(struct mount *m);
 void mount_set_capture(struct mount *m, struct capture *capture);
 void mount_set_await(struct mount *m, struct await *await); /* likewise */
-int mount_run(struct mount *m); /* threads of libfuse; starts and stops the invalidation thread */
+int mount_run(struct mount *m); /* with threads of its own; starts and stops the invalidation thread */
 void mount_stop(struct mount *m); /* async-signal-safe: lets mount_run() return */
 void mount_free(struct mount *m);
 
