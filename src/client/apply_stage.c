@@ -42,7 +42,9 @@ static int stage_file(struct round *rd, struct job *j)
 		return fd;
 	j->staged = true;
 	r = j->data || !j->r.content.size ? write_inline(j, fd) : fetch_content(c->remote, &j->r.content, fd);
-	return r;
+	return r ? r
+		 : stage_set_new(fd, j->r.mode, j->r.mtime_ns, j->r.xattr.len ? &j->r.xattr : NULL,
+			   &j->staged_stat);
 }
 
 static int stage_job(struct round *rd, struct job *j)
@@ -53,8 +55,7 @@ static int stage_job(struct round *rd, struct job *j)
 
 	switch (j->r.kind) {
 	case KIND_FILE:
-		r = stage_file(rd, j);
-		break;
+		return stage_file(rd, j);
 	case KIND_DIR:
 		r = stage_mkdir(c->tree, j->stage);
 		break;

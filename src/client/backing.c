@@ -265,8 +265,12 @@ int backing_truncate(int fd, off_t size)
 ssize_t backing_xattr_get(int path_fd, const char *name, void *value, size_t size)
 {
 	char path[FD_PATH_BYTES];
-	ssize_t n = getxattr(fd_path(path_fd, path), name, value, size);
+	/* The kernel asks before each first write, and then the file is open. Only O_PATH needs the way
+	 * round. */
+	ssize_t n = fgetxattr(path_fd, name, value, size);
 
+	if (n < 0 && errno == EBADF)
+		n = getxattr(fd_path(path_fd, path), name, value, size);
 	return n < 0 ? -errno : n;
 }
 
