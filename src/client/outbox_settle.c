@@ -57,16 +57,38 @@ static int put_or_gone(struct syncstate *s, const struct base_row *row, uint64_t
 	return syncstate_gone(s, &row->state.node, seq);
 }
 
-/* The server is still where S says: unless it has told something newer, that becomes what is to be applied.
+/* What the server has, to be applied; unless it has told something newer: the answer may come long after the
+ * page. */
+static int tell(struct syncstate *s, const struct node_state *n)
+{
+	struct node_state told;
+	bool newer;
+	int r = syncstate_remote_get(s, &n->node, &told);
+
+	if (r)
+		return r == -ENOENT ? syncstate_remote_put(s, n) : r;
+	newer = told.seq >= n->seq;
+	node_state_fini(&told);
+	return newer ? 0 : syncstate_remote_put(s, n);
+}
+
+/* The server is still where S says; not under names that only we have given it, for which there is R already.
  */
 static int expect_old(struct syncstate *s, const struct node_state *old)
 {
-	struct node_state newer;
-	int r = syncstate_remote_get(s, &old->node, &newer);
+	struct node_state n;
+	int r = node_state_copy(old, &n);
 
-	if (r == 0)
-		node_state_fini(&newer);
-	return r == -ENOENT ? syncstate_remote_put(s, old) : r;
+	if (r)
+		return r;
+	for (size_t i = n.names_count; i-- > 0;) {
+		if (!n.names[i].l)
+			node_state_name_remove(&n, &n.names[i].parent, n.names[i].name);
+	}
+	if (n.names_count)
+		r = tell(s, &n);
+	node_state_fini(&n);
+	return r;
 }
 
 /*
@@ -150,7 +172,7 @@ static int give_way(struct settle *st, const struct item *i, const struct result
 	const struct node_state gone = {
 		.node = i->op.node, .kind = i->op.kind, .seq = res->seq, .c = res->c, .tomb = true};
 
-	return syncstate_remote_put(st->c->state, &gone);
+	return tell(st->c->state, &gone);
 }
 
 static int settle_create(struct settle *st, const struct item *i, const struct result *res)
@@ -173,7 +195,7 @@ static int settle_create(struct settle *st, const struct item *i, const struct r
 		/* Here it still has our name; the server has it under the conflict name. */
 		r = node_state_name_add(&row.state, &res->parent, res->name, res->l);
 		if (!r)
-			r = syncstate_remote_put(st->c->state, &row.state);
+			r = tell(st->c->state, &row.state);
 		node_state_name_remove(&row.state, &res->parent, res->name);
 	}
 	if (!r)
@@ -269,7 +291,7 @@ static int settle_rename(
 		at_server.seq = res->seq;
 		r = node_state_name_add(&at_server, &res->parent, res->name, res->l);
 		if (!r)
-			r = syncstate_remote_put(st->c->state, &at_server);
+			r = tell(st->c->state, &at_server);
 		node_state_fini(&at_server);
 	} else if (!done) {
 		r = expect_old(st->c->state, &row->state);

@@ -70,8 +70,9 @@ static int is_agreed(struct poller *p, const struct node_state *n)
 	bool same;
 	int r = syncstate_base_get(p->config.state, &n->node, &row);
 
+	/* Unknown and dead: our own, maybe, whose creation was not answered yet. The applier waits for that. */
 	if (r == -ENOENT)
-		return n->tomb || n->seq < syncstate_gone_at(p->config.state, &n->node);
+		return n->seq <= syncstate_gone_at(p->config.state, &n->node);
 	if (r)
 		return r;
 	same = n->seq < row.state.seq;
