@@ -56,10 +56,13 @@ static int queue_newer(struct capture *c, const struct item *i, struct entry *e)
 static int claim_locked(struct capture *c, struct item *i, struct entry **near)
 {
 	struct entry *e = find_lsn(c, *near ? *near : pending_first(c->pending), i->lsn), *absorbed;
-	int r = e ? queue_newer(c, i, e) : 0;
+	int r;
 
-	if (!e)
+	/* A power loss takes the end of the journal, and its numbers are given again: then it is another one.
+	 */
+	if (!e || e->type != i->op.type || !id_equal(&e->node, &i->op.node))
 		return 0;
+	r = queue_newer(c, i, e);
 	e->in_flight = true;
 	i->entry = e;
 	for (size_t k = 0; k < i->covers_count && !r; k++) {

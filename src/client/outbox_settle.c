@@ -461,7 +461,8 @@ static int settle_adopted(struct settle *st, const struct item *i)
 static int settle_all(struct settle *st, const struct batch_reply *reply, uint64_t last_opno)
 {
 	size_t at = 0;
-	int r = syncstate_begin(st->c->state, false);
+	/* Durable before the journal lets go, and before the server may forget the results. */
+	int r = syncstate_begin(st->c->state, true);
 
 	if (r)
 		return r;

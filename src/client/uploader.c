@@ -38,6 +38,8 @@ struct uploader {
 	uint64_t next_opno; /* the thread's own */
 	uint64_t wakeups;
 	uint64_t trimmed_ops; /* sent when memory was last given back */
+	bool unsettled; /* the file may have a batch that the server has carried out: it goes first, as it is
+			 */
 	size_t batch_ops; /* small after a batch that the server refused whole, so that its culprit is found
 			   */
 	uint64_t next_due_ms; /* when something that was put off is due again; 0: nothing */
@@ -189,8 +191,13 @@ static int settle(struct uploader *u, struct outbox *o, const struct batch_reply
 {
 	int r = outbox_settle(u->config.capture, o, reply, last_opno);
 
+	/* Before the next batch takes its place in the file: what a power loss takes of the journal from then
+	 * on has been let go for good. The agreed state is durable by now. */
+	if (!r)
+		r = capture_sync(u->config.capture);
 	if (r)
 		return r;
+	u->unsettled = false;
 	atomic_fetch_add_explicit(&u->ops, reply->results_count, memory_order_relaxed);
 	atomic_fetch_add_explicit(&u->batches, reply->results_count ? 1 : 0, memory_order_relaxed);
 	if (reply->results_count) {
@@ -200,8 +207,6 @@ static int settle(struct uploader *u, struct outbox *o, const struct batch_reply
 	}
 	u->next_opno = last_opno + 1;
 	atomic_store_explicit(&u->acked_opno, last_opno, memory_order_release);
-	/* The file stays until the next batch: after a power loss that took the last of the agreed state it
-	 * still has the numbers. */
 	return 0;
 }
 
@@ -286,6 +291,7 @@ static int narrow_down(struct uploader *u, struct outbox *o, int error)
 	size_t sent = 0;
 	int r;
 
+	u->unsettled = false;
 	for (size_t i = 0; i < o->count; i++)
 		sent += !o->items[i].adopt;
 	if (sent > 1) {
@@ -320,8 +326,10 @@ static int send_batch(struct uploader *u, struct outbox *o, const struct buf *ra
 		return o->count ? settle(u, o, &none, last_opno) : 0;
 	r = inflight_save(u->config.state_dirfd, o, &encoded);
 	FAILPOINT("O1");
-	if (!r)
+	if (!r) {
+		u->unsettled = true;
 		r = send_until_known(u, o, &encoded, last_opno);
+	}
 	if (!r && u->batch_ops < BATCH_OPS)
 		u->batch_ops *= 2;
 	return r == -EINVAL || r == -EMSGSIZE ? narrow_down(u, o, r) : r;
@@ -350,25 +358,32 @@ static int one_batch(struct uploader *u, bool *ret_idle)
 
 /* ---- start ---- */
 
-/* What was on its way when we ended goes first, as it was. */
+/* What was on its way when we ended, or could not be settled here, goes first, as it was. */
 static int resend(struct uploader *u)
 {
 	cleanup_buf struct buf encoded = BUF_INIT;
 	uint64_t last_opno = 0;
-	struct outbox o;
+	struct outbox o = {0};
 	int r = inflight_load(u->config.state_dirfd, &o, &encoded, &last_opno);
 
-	if (r == -ENOENT)
-		return 0;
 	if (r == -EBADMSG)
-		return inflight_remove(u->config.state_dirfd);
-	if (r)
-		return r;
+		r = inflight_remove(u->config.state_dirfd);
+	u->unsettled = r && r != -ENOENT;
+	if (r || !o.count)
+		return r == -ENOENT ? 0 : r;
+	u->unsettled = true;
 	r = outbox_claim(u->config.capture, &o);
-	if (!r && last_opno < u->next_opno) /* settled; that the journal lets go may be missing */
+	if (!r && last_opno < u->next_opno) { /* settled; that the journal lets go may be missing */
 		r = outbox_let_go(u->config.capture, &o);
-	else if (!r)
+		u->unsettled = r != 0;
+	} else if (!r) {
 		r = send_until_known(u, &o, &encoded, last_opno);
+	}
+	if (r == -EINVAL || r == -EMSGSIZE) { /* it has carried out nothing of it */
+		u->unsettled = false;
+		u->batch_ops = 1;
+		r = 0;
+	}
 	outbox_return(u->config.capture, &o);
 	outbox_fini(&o);
 	return r;
@@ -423,16 +438,23 @@ static void give_memory_back(struct uploader *u)
 static void *run(void *arg)
 {
 	struct uploader *u = arg;
-	int r = resend(u);
+	bool checked = false;
+	int r = 0;
 
-	if (!r)
-		r = check_session(u);
+	u->unsettled = true;
 	while (r != -ECANCELED && !is_identity_error(r)) {
 		bool idle = false;
 
 		if (!link_wait_up(u->config.link))
 			break;
-		r = one_batch(u, &idle);
+		if (u->unsettled) {
+			r = resend(u);
+		} else if (checked) {
+			r = one_batch(u, &idle);
+		} else {
+			r = check_session(u);
+			checked = !r;
+		}
 		if (r && r != -ECANCELED && !is_identity_error(r)) {
 			note_failure(u);
 			log_warn("sending changes: %s, trying again", err_str(r));
