@@ -472,6 +472,38 @@ static int vfs_last_error(sqlite3_vfs *vfs, int len, char *text)
 	return errno;
 }
 
+/* ---- smaller than real ---- */
+
+int __wrap_sqlite3_open_v2(const char *path, sqlite3 **ret_db, int flags, const char *vfs);
+int __real_sqlite3_open_v2(const char *path, sqlite3 **ret_db, int flags, const char *vfs);
+int __wrap_sqlite3_exec(sqlite3 *db, const char *sql, int (*fn)(void *, int, char **, char **), void *arg,
+	char **ret_message);
+int __real_sqlite3_exec(sqlite3 *db, const char *sql, int (*fn)(void *, int, char **, char **), void *arg,
+	char **ret_message);
+
+/* Small pages: there is less to copy, and more of them to lose. */
+int __wrap_sqlite3_open_v2(const char *path, sqlite3 **ret_db, int flags, const char *vfs)
+{
+	int r = __real_sqlite3_open_v2(path, ret_db, flags, vfs);
+
+	if (r == SQLITE_OK)
+		(void)__real_sqlite3_exec(*ret_db, "PRAGMA page_size=1024", NULL, NULL, NULL);
+	return r;
+}
+
+/* Runs are short: checkpoints come as often as they would in months. */
+int __wrap_sqlite3_exec(
+	sqlite3 *db, const char *sql, int (*fn)(void *, int, char **, char **), void *arg, char **ret_message)
+{
+	int r = __real_sqlite3_exec(db, sql, fn, arg, ret_message);
+
+	if (r == SQLITE_OK && strstr(sql, "wal_autocheckpoint"))
+		(void)sqlite3_wal_autocheckpoint(db, 20 + (int)sim_below(STREAM_SYSTEM, 300));
+	return r;
+}
+
+/* ---- setting up ---- */
+
 void sql_setup(void)
 {
 	static sqlite3_vfs vfs = {
