@@ -501,7 +501,7 @@ int capture_version(struct capture *c, const struct stat_id *object, uint64_t *r
 	r = syncstate_peek_base(c->state, &node, &row);
 	if (r)
 		return r == -ENOENT ? -ENODATA : r;
-	*ret_c = row.state.c;
+	*ret_c = (int64_t)row.state.c > 0 ? row.state.c : 0; /* else kept elsewhere by the server */
 	*ret_seq = row.state.seq;
 	base_row_fini(&row);
 	return 0;

@@ -106,6 +106,15 @@ static int take_name(
 	return r && r != -ENOENT ? r : node_state_name_add(&row->state, parent, name, l);
 }
 
+/*
+ * The version in S of what the server keeps elsewhere than it lies here: as a base, "what this operation
+ * made", so that what follows before the applier has moved it finds it there.
+ */
+static uint64_t base_own(const struct item *i)
+{
+	return (uint64_t) - (int64_t)i->op.opno;
+}
+
 /* ---- by operation ---- */
 
 static int copy_bytes(struct blob *to, const struct blob *from)
@@ -199,8 +208,8 @@ static int settle_create(struct settle *st, const struct item *i, const struct r
 		node_state_name_remove(&row.state, &res->parent, res->name);
 	}
 	if (!r)
-		r = take_name(
-			st->c->state, &row, &parent, i->op.name, res->outcome == OUTCOME_KEPT ? 0 : res->l);
+		r = take_name(st->c->state, &row, &parent, i->op.name,
+			res->outcome == OUTCOME_KEPT ? base_own(i) : res->l);
 	if (!r)
 		r = syncstate_base_put(st->c->state, &row);
 	if (!r && is_other && id_equal(&row.state.node, &i->op.node))
@@ -235,7 +244,9 @@ static int settle_write(
 	if (is_of(res, row))
 		row->state.seq = res->seq;
 	/* KEPT: our bytes are safe at the server under another name; here they may be replaced by what it has
-	 * told. */
+	 * told. What is written until then goes on from them. */
+	if (res->outcome == OUTCOME_KEPT)
+		row->state.c = base_own(i);
 	r = take_sent(row, i, true);
 	return r ? r : syncstate_base_put(st->c->state, row);
 }
@@ -303,7 +314,10 @@ static int settle_rename(
 		r = settle_replaced(st, i, replaced);
 	node_state_name_remove(&row->state, &parent, i->op.name);
 	if (!r)
-		r = take_name(st->c->state, row, &new_parent, i->op.new_name, done ? res->l : 0);
+		r = take_name(st->c->state, row, &new_parent, i->op.new_name,
+			done				       ? res->l
+				: res->outcome == OUTCOME_KEPT ? base_own(i)
+							       : 0);
 	return r ? r : syncstate_base_put(st->c->state, row);
 }
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <syncfs/conflict.h>
 #include <syncfs/io.h>
 
 /* Where the node goes. */
@@ -67,28 +68,12 @@ static int may_replace(
 
 /*
  * The sender replaced a node that it saw under this name, but its own earlier operation got a conflict name
- * for that: the mover takes over the conflict name. 1 and *ret_at when it is so.
+ * for that: the mover takes over the conflict name.
  */
-static int kept_earlier(struct commit *c, const struct node_state *t, size_t *ret_at)
+static bool kept_earlier(const struct commit *c, const struct move *m, const struct node_state *t)
 {
-	const struct result *own;
-	ssize_t i;
-	int r;
-
-	if (t->tomb || t->names_count != 1 || !id_equal(&t->by_client, &c->sender->client))
-		return 0;
-	r = c->env->own_result(c->env->arg, t->by_opno, &own);
-	if (r == -ENOENT)
-		return 0;
-	if (r < 0)
-		return r;
-	if (own->outcome != OUTCOME_KEPT || !id_equal(&own->node, &t->node))
-		return 0;
-	i = commit_name_find(t, &own->parent, own->name);
-	if (i < 0)
-		return 0;
-	*ret_at = (size_t)i;
-	return 1;
+	return !t->tomb && t->names_count == 1 && id_equal(&t->by_client, &c->sender->client) &&
+		id_equal(&t->names[0].parent, &m->parent) && conflict_name_is(t->names[0].name);
 }
 
 /* Takes over the conflict name that the sender's replaced node has. 1: done so. */
@@ -96,8 +81,6 @@ static int retarget(struct commit *c, struct move *m, const struct replaced *p)
 {
 	cleanup_node struct node_state t = {0};
 	cleanup_free char *name = NULL;
-	struct id parent;
-	size_t i;
 	int r;
 
 	if (id_is_none(&p->node) || m->n.kind == KIND_DIR)
@@ -107,20 +90,16 @@ static int retarget(struct commit *c, struct move *m, const struct replaced *p)
 		return 0;
 	if (r >= 0)
 		r = may_replace(c, m, p, &t);
-	if (r > 0)
-		r = kept_earlier(c, &t, &i);
-	if (r <= 0)
-		return r;
-	parent = t.names[i].parent;
-	name = strdup(t.names[i].name);
+	if (r <= 0 || !kept_earlier(c, m, &t))
+		return r < 0 ? r : 0;
+	name = strdup(t.names[0].name);
 	if (!name)
 		return -ENOMEM;
-	r = commit_name_drop(c, &t, i);
+	r = commit_name_drop(c, &t, 0);
 	if (r < 0)
 		return r;
 	free(m->name);
 	m->name = steal_ptr(&name);
-	m->parent = parent;
 	m->kept = true;
 	return 1;
 }

@@ -88,14 +88,18 @@ int meta_done_put(struct meta *m, const struct id *client, uint64_t opno, const 
 	return meta_run(m, st);
 }
 
-int meta_done_trim(struct meta *m, const struct id *client, uint64_t last)
+int meta_done_trim(struct meta *m, const struct id *client, uint64_t last, uint8_t kept, uint64_t kept_last)
 {
-	sqlite3_stmt *st = meta_use(m, "DELETE FROM done WHERE client = ?1 AND opno <= ?2");
+	sqlite3_stmt *st = meta_use(m,
+		"DELETE FROM done WHERE client = ?1 AND opno <= ?2"
+		" AND (opno <= ?4 OR substr(result, 1, 1) <> ?3)");
 
 	if (!st)
 		return -EIO;
 	meta_bind_id(st, 1, client);
 	meta_bind_u64(st, 2, last);
+	(void)sqlite3_bind_blob(st, 3, &kept, 1, SQLITE_TRANSIENT);
+	meta_bind_u64(st, 4, kept_last);
 	return meta_run(m, st);
 }
 

@@ -12,6 +12,8 @@
 
 #include <syncfs/failpoint.h>
 
+#define KEPT_STAY 4096 /* so many operations later one may still be based on what became a conflict copy */
+
 struct store_request {
 	struct store_request *next;
 	const struct batch *batch;
@@ -174,8 +176,9 @@ static int judge(struct txn *x, struct store_request *q)
 	if (r < 0)
 		return r;
 	if (q->batch->acked_opno > row.acked_opno && q->batch->acked_opno <= row.last_opno) {
-		r = meta_done_trim(meta, client, q->batch->acked_opno);
 		row.acked_opno = q->batch->acked_opno;
+		r = meta_done_trim(meta, client, row.acked_opno, OUTCOME_KEPT,
+			row.acked_opno > KEPT_STAY ? row.acked_opno - KEPT_STAY : 0);
 	}
 	if (r == 0 && memcmp(&row, &before, sizeof(row)) != 0)
 		r = meta_client_put(meta, client, &row);

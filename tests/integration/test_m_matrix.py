@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import stat
+import time
 
 import pytest
 
@@ -138,11 +139,7 @@ def put(name, content):
 def save(name, content, temporary=None):
     """As editors do: a new file, renamed over the old one."""
     temporary = temporary or f".{name}.new"
-
-    def doit(top):
-        write(os.path.join(top, temporary), content)
-        os.rename(os.path.join(top, temporary), os.path.join(top, name))
-    return doit
+    return [put(temporary, content), mv(temporary, name)]
 
 
 def mv(name, to, flags=0):
@@ -178,10 +175,7 @@ def symlink(name, target):
 
 def relink(name, target):
     """ln -sfn"""
-    def doit(top):
-        os.symlink(target, os.path.join(top, name + ".new"))
-        os.rename(os.path.join(top, name + ".new"), os.path.join(top, name))
-    return doit
+    return [symlink(name + ".new", target), mv(name + ".new", name)]
 
 
 def chmod(name, mode):
@@ -200,7 +194,9 @@ class Row:
     """As in the table: what was there, what the first and the second one do, what must be there in the end."""
 
     def __init__(self, name, before, first, second, after):
-        self.name, self.before, self.first, self.second = name, before, first, second
+        self.name, self.before = name, before
+        self.first, self.second = ([step for each in steps for step in (each if isinstance(each, list) else [each])]
+                                   for steps in (first, second))
         self.after = expected(after)
 
     def __repr__(self):
@@ -212,6 +208,10 @@ AB = {"a": "1", "b": "2"}
 
 ROWS = [
     Row("01  edit | edit", {"f.txt": "0"}, [put("f.txt", "x")], [put("f.txt", "y")], {"f.txt": "x", "f~.txt": "y"}),
+    Row("01b edit | edit twice", {"f": "0"}, [put("f", "x")], [put("f", "y"), put("f", "z")], {"f": "x", "f~": "z"}),
+    Row("01c edit | edit, delete", {"f": "0"}, [put("f", "x")], [put("f", "y"), rm("f")], {"f": "x"}),
+    Row("01d edit | edit, replace", {"f": "0"}, [put("f", "x")], [put("f", "y"), save("f", "z")], {"f": "x", "f~": "z"}),
+    Row("01e edit | edit, rename", {"f": "0"}, [put("f", "x")], [put("f", "y"), mv("f", "p")], {"p": "x", "f~": "y"}),
     Row("02  edit | the same edit", {"f": "0"}, [put("f", "x")], [put("f", "x")], {"f": "x"}),
     Row("03  edit | delete", {"f": "0"}, [put("f", "x")], [rm("f")], {"f": "x"}),
     Row("04  delete | edit", {"f": "0"}, [rm("f")], [put("f", "y")], {"f": "y"}),
@@ -252,6 +252,8 @@ ROWS = [
     Row("16g mkdir | rename dir", D, [mkdir("n"), put("n/c", "c")], [mv("d", "n")],
         {"n/c": "c", "n~/f": "0", "n~/g": "g", "n~/s/h": "h"}),
     Row("17  rename over | rename over", {"t": "0"}, [save("t", "x")], [save("t", "y")], {"t": "x", "t~": "y"}),
+    Row("17f rename over | rename over twice", {"t": "0"}, [save("t", "x")], [save("t", "y"), save("t", "z")],
+        {"t": "x", "t~": "z"}),
     Row("17b rename over | rename over, equal", {"t": "0"}, [save("t", "x")], [save("t", "x")], {"t": "x"}),
     Row("17c rename over | rename over, old files", {"t": "0", "x": "x", "y": "y"}, [mv("x", "t")], [mv("y", "t")],
         {"t": "x", "t~": "y"}),
@@ -380,10 +382,15 @@ class View:
         self.mount = world.mount(name, server, url=self.proxy.url, label=name)
         self.name = name
 
-    def do(self, rows, is_first):
-        for row in rows:
-            for step in row.first if is_first else row.second:
-                step(os.path.join(self.mount.path, row.name.split()[0]))
+    def do(self, rows, is_first, slowly):
+        """slowly: what comes first is on its way before the rest is done, and goes into another batch."""
+        for turn in range(max(len(row.first if is_first else row.second) for row in rows)):
+            for row in rows:
+                steps = row.first if is_first else row.second
+                if turn < len(steps):
+                    steps[turn](os.path.join(self.mount.path, row.name.split()[0]))
+            if slowly:
+                time.sleep(0.2)
 
     def leave(self):
         self.proxy.refuse()
@@ -412,6 +419,7 @@ class Bench:
         self.server = world.server()
         self.views = [View(world, self.server, name) for name in order]
         who, _, self.how = mode.partition(" away, ")
+        self.slowly = mode.endswith("slowly")
         self.absent = [v for v in self.views if v.name == who]
         os.umask(0o022)
 
@@ -439,7 +447,7 @@ class Bench:
             make(folder, row.before)
         for row in rows:
             wait_same(*self.roots(row.name.split()[0]), of=ALL)
-        self.disagree(lambda view: view.do(rows, view is self.views[0]))
+        self.disagree(lambda view: view.do(rows, view is self.views[0], self.slowly))
         return {row: bad for row in rows if (bad := self.judge(row))}
 
     def judge(self, row):
@@ -463,8 +471,8 @@ class Bench:
         wait_until(lambda: not os.path.isdir(stage) or not os.listdir(stage), 15, "nothing is left in the server's staging")
 
 
-MODES = ["online"] + [f"{who} away, {how}" for how in ("mounted anew", "killed") for who in "AB"]
-USUAL = {"AB": ["online", "B away, mounted anew"], "BA": ["online"]}
+MODES = ["online", "online, slowly"] + [f"{who} away, {how}" for how in ("mounted anew", "killed") for who in "AB"]
+USUAL = {"AB": ["online", "B away, mounted anew"], "BA": ["online, slowly"]}
 
 
 def runs():

@@ -30,7 +30,7 @@ struct fixture {
 	char root[64];
 	struct store *store;
 	struct id client, run;
-	uint64_t opno;
+	uint64_t opno, acked;
 	struct mutex lock;
 	struct cond changed;
 	unsigned changes;
@@ -160,6 +160,7 @@ __attribute__((unused)) static int send_ops(
 {
 	const struct batch batch = {.client = f->client,
 		.run = f->run,
+		.acked_opno = f->acked,
 		.label = (char *)(uintptr_t) "test",
 		.ops = f->ops,
 		.ops_count = f->count,

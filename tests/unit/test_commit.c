@@ -199,6 +199,17 @@ static void test_17_save_save(void **state)
 	KEPT(over(B, 4, ROOT, "b.tmp", own(B), ROOT, "t", 3, -1));
 	assert_int_equal(at(w.last_name), 4);
 	EXPECT_NAMES(2, 1);
+	/* Also when it has been written to meanwhile. */
+	{
+		int64_t written;
+
+		OK(edit(B, 4, own(B), 5));
+		written = own(B);
+		OK(file(B, 6, ROOT, "b.tmp", 6));
+		KEPT(over(B, 6, ROOT, "b.tmp", own(B), ROOT, "t", 4, written));
+	}
+	assert_int_equal(at(w.last_name), 6);
+	EXPECT_NAMES(2, 1);
 }
 
 static void test_17_save_save_same(void **state)

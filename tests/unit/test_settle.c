@@ -146,6 +146,29 @@ static void test_name_taken_meanwhile(void **state)
 	expect_name(f, &ours, "m");
 }
 
+/* What we removed was the copy that the server had made of our bytes: theirs, told before, comes back. */
+static void test_removed_a_copy(void **state)
+{
+	struct fixture *f = *state;
+	struct node_state told = {.seq = 4, .kind = KIND_FILE, .c = 4};
+	const struct id copy = id_new();
+	struct result r;
+	struct outbox o;
+
+	write_file(f, "f", "ours");
+	told.node = agree(f, &ID_ROOT, "f", 3);
+	assert_int_equal(syncstate_begin(f->state, false), 0);
+	assert_int_equal(syncstate_remote_put(f->state, &told), 0);
+	assert_int_equal(syncstate_commit(f->state), 0);
+	do_unlink(f, "f");
+	o = collect(f, 1);
+	r = result_of(OUTCOME_OK, &copy, 6, 5);
+	answer(f, &o, &r);
+	expect_name(f, &told.node, "-");
+	expect_remote(f, &told.node, false, 4);
+	assert_int_equal(syncstate_gone_at(f->state, &told.node), 0);
+}
+
 /* Equal to what was told, but for the attributes: these are still to be applied. */
 static void test_adopted_with_other_attributes(void **state)
 {
@@ -214,6 +237,7 @@ int main(void)
 		TEST(test_made_what_was_moved),
 		TEST(test_replaced_by_an_equal_one),
 		TEST(test_name_taken_meanwhile),
+		TEST(test_removed_a_copy),
 		TEST(test_adopted_with_other_attributes),
 		TEST(test_bases_of_adopted),
 	};

@@ -306,6 +306,43 @@ static void missing_chunks_stop_the_batch(void **state)
 	free(bytes);
 }
 
+static void send_rename(struct fixture *f, struct id node, const char *from, const char *to, int64_t base,
+	enum outcome outcome)
+{
+	struct op *op = add_op(f, OP_RENAME, node);
+
+	op->parent = op->new_parent = ID_ROOT;
+	op->name = (char *)(uintptr_t)from;
+	op->new_name = (char *)(uintptr_t)to;
+	op->base_l = base;
+	send_all(f, outcome);
+}
+
+/* The sender still has its file under the name that it did not get: what it does there goes on from the copy.
+ */
+static void kept_results_stay(void **state)
+{
+	struct fixture *f = *state;
+	struct id copy, dir;
+
+	add_file(f, ID_ROOT, "n", "first");
+	send_all(f, OUTCOME_OK);
+	f->client = id_new();
+	f->run = id_new();
+	f->opno = 0;
+	copy = add_file(f, ID_ROOT, "n", "second");
+	send_all(f, OUTCOME_KEPT);
+	f->acked = 1;
+	dir = add_dir(f, ID_ROOT, "d");
+	send_all(f, OUTCOME_OK);
+	f->acked = 2;
+	send_rename(f, copy, "n", "m", -1, OUTCOME_OK);
+	disk_is(f, "m", "second");
+	disk_is(f, "n", "first");
+	/* Of other results nothing is left. */
+	send_rename(f, dir, "d", "e", -2, OUTCOME_SUPERSEDED);
+}
+
 static void feed_in_small_pages(void **state)
 {
 	struct fixture *f = *state;
@@ -519,6 +556,7 @@ int main(void)
 		STORE_TEST(repeats_have_one_effect),
 		STORE_TEST(wrong_content_is_rejected_alone),
 		STORE_TEST(missing_chunks_stop_the_batch),
+		STORE_TEST(kept_results_stay),
 		STORE_TEST(feed_in_small_pages),
 		STORE_TEST(own_contents_stay_away),
 		STORE_TEST(second_store_is_refused),
