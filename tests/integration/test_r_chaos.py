@@ -539,15 +539,21 @@ def test_dying_directory_loses_its_name(world):
     check_still(server, [a, b])
 
 
-@pytest.mark.xfail(run=False, reason="the applier cannot move a child onto its dying parent: both wait in R")
-def test_child_takes_the_name_of_its_directory(world):
+@pytest.mark.parametrize("inside", ["e", "x/e", "x/y/e"])
+@pytest.mark.parametrize("kind", ["directory", "file"])
+def test_child_takes_the_name_of_its_directory(world, inside, kind):
     """As "unpack into a folder, move the one inner folder up" does."""
     server, a, b = world.pair()
-    os.makedirs(a / "d/e/f")
+    os.makedirs(os.path.dirname(a / f"d/{inside}"))
+    if kind == "file":
+        write(a / f"d/{inside}", "0")
+    else:
+        os.makedirs(a / f"d/{inside}/f")
+        write(a / f"d/{inside}/f/g", "0")
     wait_quiet(server, [a, b])
     b.unmount()
-    os.rename(a / "d/e", a / "moved")
-    os.rmdir(a / "d")
+    os.rename(a / f"d/{inside}", a / "moved")
+    shutil.rmtree(a / "d")
     os.rename(a / "moved", a / "d")
     a.wait()
     b.start()
