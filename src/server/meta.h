@@ -102,8 +102,7 @@ int meta_done_get(struct meta *m, const struct id *client, uint64_t opno, struct
 int meta_done_put(struct meta *m, const struct id *client, uint64_t opno, const struct hash *digest,
 	const void *result, size_t len);
 /* Results up to last; those that begin with this byte only up to kept_last. */
-int meta_done_trim(
-	struct meta *m, const struct id *client, uint64_t last, uint8_t kept, uint64_t kept_last);
+int meta_done_trim(struct meta *m, const struct id *client, uint64_t last, uint8_t kept, uint64_t kept_last);
 
 /* ---- content ---- */
 
