@@ -7,9 +7,13 @@
 #ifndef SIM_SYSIO_H
 #define SIM_SYSIO_H
 
+#include <stdbool.h>
+
 struct proc;
 
 /* Becomes readable in each signalfd(2) of the process that wants it; otherwise it stays pending. */
 void sysio_raise(struct proc *p, int signo);
+/* Makes an eventfd(2) of the process readable, or not: for devices. */
+void sysio_set_event(struct proc *p, int fd, bool ready);
 
 #endif

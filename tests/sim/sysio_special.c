@@ -185,6 +185,18 @@ void sysio_raise(struct proc *p, int signo)
 	waitq_wake_all(&s->wait);
 }
 
+void sysio_set_event(struct proc *p, int fd, bool ready)
+{
+	struct sysio *s = sys_of(p);
+	struct open_file *f = file_of(s, fd);
+
+	if (!f || f->kind != FILE_EVENT)
+		return; /* closed by its process */
+	f->counter = ready;
+	if (ready)
+		waitq_wake_all(&s->wait);
+}
+
 /* ---- /proc ---- */
 
 char *special_text(const struct sysio *s, const char *path)

@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * libfuse for the client that is linked into the simulator (-Wl,--wrap), and the kernel's queue of requests
- * behind it: sessions, the loop of workers. Called by client/mount.c and by the system calls of view*.c.
+ * behind it: sessions, the device. Called by client/mount*.c and by the system calls of view*.c.
  * Answers are in view_reply.c, notifications in view_notify.c. Never looks into what a request means.
  */
 #include "view_internal.h"
 
 #include <errno.h>
+#include <linux/fuse.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+
+#include "sysio.h"
 
 /* What libfuse keeps of a mount, in the process. */
 struct fuse_session {
@@ -16,11 +20,12 @@ struct fuse_session {
 	void *userdata;
 	struct view *view; /* NULL: not mounted */
 	bool exited;
-	struct waitq ended;
 };
 
-struct fuse_loop_config {
-	unsigned workers;
+/* What a read of the device gives. */
+struct device_read {
+	struct fuse_in_header in; /* its number is all that is looked at */
+	struct fuse_req *req;
 };
 
 static struct view *views;
@@ -94,8 +99,6 @@ int req_answer(struct fuse_req *q, int error)
 	return is_late ? -ENOENT : 0;
 }
 
-static void work(void *arg);
-
 static void enqueue(struct fuse_req *q)
 {
 	struct view *v = q->view;
@@ -111,11 +114,7 @@ static void enqueue(struct fuse_req *q)
 	else
 		v->first = q;
 	v->last = q;
-	v->queued++;
-	if (v->ready && v->queued > v->idle && v->workers < v->workers_max) {
-		v->workers++;
-		proc_spawn(v->proc, "fuse", work, v->session);
-	}
+	sysio_set_event(v->proc, v->fd, true);
 	waitq_wake_one(&v->work);
 }
 
@@ -145,6 +144,13 @@ static const char *const call_names[] = {
 	[CALL_FSYNCDIR] = "FSYNCDIR",
 	[CALL_SETXATTR] = "SETXATTR",
 	[CALL_GETXATTR] = "GETXATTR",
+};
+
+static const uint32_t opcodes[] = {
+	[CALL_GETXATTR] = 0, /* those that are looked at, and the last one */
+	[CALL_FLUSH] = FUSE_FLUSH,
+	[CALL_FSYNC] = FUSE_FSYNC,
+	[CALL_FSYNCDIR] = FUSE_FSYNCDIR,
 };
 
 int req_send(struct fuse_req *q)
@@ -190,34 +196,12 @@ void view_abort(struct view *v)
 		req_put(q); /* nobody answers it */
 	}
 	v->first = v->last = NULL;
-	v->queued = 0;
 	while (v->known)
 		finish(v->known, -ENOTCONN); /* whoever answers it is told -ENOENT */
 	waitq_wake_all(&v->work);
 }
 
 /* ---- the loop ---- */
-
-static struct fuse_req *take(struct view *v)
-{
-	struct fuse_req *q;
-
-	while (!v->first) {
-		if (!v->connected || v->session->exited)
-			return NULL;
-		v->idle++;
-		(void)waitq_wait(&v->work, SIM_FOREVER);
-		v->idle--;
-	}
-	if (v->session->exited)
-		return NULL;
-	q = v->first;
-	v->first = q->next;
-	if (!v->first)
-		v->last = NULL;
-	v->queued--;
-	return q;
-}
 
 static void dispatch_write(const struct fuse_lowlevel_ops *o, struct fuse_req *q)
 {
@@ -318,79 +302,78 @@ static void dispatch(const struct fuse_lowlevel_ops *o, struct fuse_req *q)
 	}
 }
 
-static void work(void *arg)
-{
-	struct fuse_session *se = arg;
-	struct view *v = se->view;
-	struct fuse_req *q;
-
-	while ((q = take(v))) {
-		sim_point("fuse request");
-		dispatch(&se->ops, q);
-		req_put(q);
-	}
-	v->workers--;
-	waitq_wake_all(&v->workers_gone);
-	waitq_wake_all(&se->ended);
-}
-
-int __wrap_fuse_session_loop_mt(struct fuse_session *se, struct fuse_loop_config *config);
-int __wrap_fuse_session_loop_mt(struct fuse_session *se, struct fuse_loop_config *config)
+static void start(struct fuse_session *se)
 {
 	struct view *v = se->view;
 
+	v->is_started = true;
 	v->conn.proto_major = 7;
 	v->conn.proto_minor = 38;
 	v->conn.max_write = 1u << 20;
 	v->conn.max_readahead = 1u << 17;
 	v->conn.capable = ~(uint32_t)0;
 	se->ops.init(se->userdata, &v->conn);
-	v->workers_max = config->workers;
-	v->ready = true;
-	while (v->workers < v->workers_max && v->workers < v->queued) {
-		v->workers++;
-		proc_spawn(v->proc, "fuse", work, se);
+}
+
+int __wrap_fuse_session_receive_buf(struct fuse_session *se, struct fuse_buf *buf);
+int __wrap_fuse_session_receive_buf(struct fuse_session *se, struct fuse_buf *buf)
+{
+	struct view *v = se->view;
+	struct device_read *read = buf->mem;
+
+	sim_point("fuse device");
+	if (!v->is_started)
+		start(se);
+	while (!v->first && v->connected && !se->exited)
+		(void)waitq_wait(&v->work, SIM_FOREVER);
+	if (se->exited)
+		return -EINTR;
+	if (!v->connected) {
+		se->exited = true;
+		return 0;
 	}
-	while (v->connected && !se->exited)
-		(void)waitq_wait(&se->ended, SIM_FOREVER);
-	waitq_wake_all(&v->work);
-	while (v->workers)
-		(void)waitq_wait(&v->workers_gone, SIM_FOREVER);
-	v->ready = false;
-	return 0;
+	if (!read && !(buf->mem = read = calloc(1, sizeof(*read))))
+		return -ENOMEM;
+	read->req = v->first;
+	v->first = read->req->next;
+	if (!v->first) {
+		v->last = NULL;
+		sysio_set_event(v->proc, v->fd, false);
+	}
+	read->in.opcode = opcodes[read->req->call];
+	buf->size = sizeof(*read);
+	return (int)buf->size;
+}
+
+void __wrap_fuse_session_process_buf(struct fuse_session *se, const struct fuse_buf *buf);
+void __wrap_fuse_session_process_buf(struct fuse_session *se, const struct fuse_buf *buf)
+{
+	struct fuse_req *q = ((const struct device_read *)buf->mem)->req;
+
+	dispatch(&se->ops, q);
+	req_put(q);
+}
+
+int __wrap_fuse_session_fd(struct fuse_session *se);
+int __wrap_fuse_session_fd(struct fuse_session *se)
+{
+	return se->view->fd;
+}
+
+void __wrap_fuse_session_reset(struct fuse_session *se);
+void __wrap_fuse_session_reset(struct fuse_session *se)
+{
+	se->exited = false;
+}
+
+/* People of the simulator send no signals to each other. */
+void __wrap_fuse_req_interrupt_func(fuse_req_t req, fuse_interrupt_func_t func, void *data);
+void __wrap_fuse_req_interrupt_func(fuse_req_t req, fuse_interrupt_func_t func, void *data)
+{
+	(void)req, (void)func, (void)data;
 }
 
 /* ---- sessions ---- */
-
-struct fuse_loop_config *__wrap_fuse_loop_cfg_create(void);
-struct fuse_loop_config *__wrap_fuse_loop_cfg_create(void)
-{
-	return calloc(1, sizeof(struct fuse_loop_config));
-}
-
-void __wrap_fuse_loop_cfg_destroy(struct fuse_loop_config *config);
-void __wrap_fuse_loop_cfg_destroy(struct fuse_loop_config *config)
-{
-	free(config);
-}
-
-void __wrap_fuse_loop_cfg_set_clone_fd(struct fuse_loop_config *config, unsigned value);
-void __wrap_fuse_loop_cfg_set_clone_fd(struct fuse_loop_config *config, unsigned value)
-{
-	(void)config, (void)value;
-}
-
-void __wrap_fuse_loop_cfg_set_idle_threads(struct fuse_loop_config *config, unsigned value);
-void __wrap_fuse_loop_cfg_set_idle_threads(struct fuse_loop_config *config, unsigned value)
-{
-	(void)config, (void)value;
-}
-
-void __wrap_fuse_loop_cfg_set_max_threads(struct fuse_loop_config *config, unsigned value);
-void __wrap_fuse_loop_cfg_set_max_threads(struct fuse_loop_config *config, unsigned value)
-{
-	config->workers = value;
-}
 
 void __wrap_fuse_set_log_func(fuse_log_func_t func);
 void __wrap_fuse_set_log_func(fuse_log_func_t func)
@@ -429,6 +412,7 @@ int __wrap_fuse_session_mount(struct fuse_session *se, const char *mountpoint)
 	v->proc = proc_current();
 	v->machine = proc_machine(v->proc);
 	v->connected = true;
+	v->fd = eventfd(0, EFD_CLOEXEC);
 	v->attr_version = 1;
 	cache_init(v);
 	v->next = views;
@@ -438,17 +422,11 @@ int __wrap_fuse_session_mount(struct fuse_session *se, const char *mountpoint)
 	return 0;
 }
 
-static void end_view(struct fuse_session *se)
-{
-	view_abort(se->view);
-	waitq_wake_all(&se->ended);
-}
-
 void __wrap_fuse_session_unmount(struct fuse_session *se);
 void __wrap_fuse_session_unmount(struct fuse_session *se)
 {
 	if (se->view)
-		end_view(se);
+		view_abort(se->view);
 }
 
 void __wrap_fuse_session_destroy(struct fuse_session *se);
@@ -463,7 +441,8 @@ void __wrap_fuse_session_exit(struct fuse_session *se);
 void __wrap_fuse_session_exit(struct fuse_session *se)
 {
 	se->exited = true;
-	waitq_wake_all(&se->ended);
+	if (se->view)
+		waitq_wake_all(&se->view->work);
 }
 
 int __wrap_fuse_session_exited(struct fuse_session *se);
@@ -488,7 +467,7 @@ bool view_is_idle(const struct view *v)
 void view_unmount(struct view *v)
 {
 	if (v->connected)
-		end_view(v->session);
+		view_abort(v);
 }
 
 int __wrap_umount2(const char *target, int flags);
@@ -506,7 +485,7 @@ int __wrap_umount2(const char *target, int flags)
 		errno = EBUSY;
 		return -1;
 	}
-	end_view(v->session);
+	view_abort(v);
 	return 0;
 }
 

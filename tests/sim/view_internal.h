@@ -70,12 +70,12 @@ struct view {
 	struct fuse_session *session; /* the process's; not to be touched once it has ended */
 	struct proc *proc;
 	char *mountpoint;
-	bool connected, ready; /* ready: the loop runs */
+	bool connected, is_started; /* is_started: what it can do has been told */
+	int fd; /* the device, as the process sees it */
 	unsigned calls, open_files; /* what makes it busy */
 
 	struct fuse_req *first, *last; /* not yet taken by a worker */
-	unsigned queued, idle, workers, workers_max;
-	struct waitq work, workers_gone;
+	struct waitq work;
 	struct fuse_req *known; /* queued or being answered */
 
 	struct fuse_conn_info conn;
