@@ -257,6 +257,28 @@ int commit_write(struct commit *c)
 	return n.tomb ? write_dead(c, &n) : write_live(c, &b, &n);
 }
 
+int commit_create_again(struct commit *c)
+{
+	cleanup_node struct node_state n = {0};
+	const struct op *op = c->op;
+	struct id parent;
+	ssize_t i;
+	int r = commit_subject(c, &op->node, NULL, &n);
+
+	if (!r)
+		r = commit_resolve(c, &op->parent, &parent);
+	if (r)
+		return r;
+	if (n.kind != op->kind || (n.tomb && n.kind == KIND_DIR))
+		return commit_reject(c, -EEXIST, "node id used before");
+	if (n.tomb)
+		return write_dead(c, &n);
+	if (n.kind != KIND_DIR && !op_equals(op, &n))
+		return keep_copy(c, &n);
+	i = commit_name_find(&n, &parent, op->name);
+	return commit_same(c, &n, i < 0 ? 0 : n.names[i].l, &parent, &op->parent);
+}
+
 int commit_setattr(struct commit *c)
 {
 	cleanup_node struct node_state n = {0};

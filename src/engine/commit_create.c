@@ -33,7 +33,10 @@ static struct node_state node_of_op(const struct op *op)
 	return n;
 }
 
-/* A node id is used once: refuses one that is or was a node, or became another's alias. */
+/*
+ * A node id is made once. One that lives already, or became another's alias, is a client that lost its memory
+ * of having told so; one that is dead comes back as a create makes it.
+ */
 static int check_new(struct commit *c)
 {
 	cleanup_node struct node_state known = {0};
@@ -45,12 +48,14 @@ static int check_new(struct commit *c)
 		return commit_reject(c, -EINVAL, "no node of a client's");
 	if (op->kind == KIND_SYMLINK && !op->target)
 		return commit_reject(c, -EINVAL, "symlink without target");
-	r = c->env->node_get(c->env->arg, &op->node, &known);
+	r = c->env->alias_get(c->env->arg, &op->node, &to);
 	if (r == -ENOENT)
-		r = c->env->alias_get(c->env->arg, &op->node, &to);
+		r = c->env->node_get(c->env->arg, &op->node, &known);
 	if (r == -ENOENT)
 		return 0;
-	return r < 0 ? r : commit_reject(c, -EEXIST, "node id used before");
+	if (r >= 0 && known.tomb)
+		return known.kind == op->kind ? 0 : commit_reject(c, -EEXIST, "node id used before");
+	return r < 0 ? r : commit_create_again(c);
 }
 
 /* The parent and name of the operation, made ready to take a new name. */

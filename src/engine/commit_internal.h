@@ -98,6 +98,8 @@ int commit_unify(struct commit *c, const struct node_state *n, const struct node
 /* Takes over mode, mtime and xattr of the operation; *ret_changed as well. */
 int commit_attrs(const struct op *op, struct node_state *n, bool *ret_changed);
 int commit_write(struct commit *c);
+/* A create of a node that is there already: nothing new, or its other bytes are kept beside. */
+int commit_create_again(struct commit *c);
 int commit_setattr(struct commit *c);
 
 /* commit_create.c */

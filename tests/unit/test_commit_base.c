@@ -112,7 +112,7 @@ static void test_any_base(void **state)
 static void test_refused(void **state)
 {
 	with_f();
-	REJECT(file(B, F, ROOT, "g", 2), -EEXIST);
+	REJECT(dir(B, F, ROOT, "g"), -EEXIST);
 	REJECT(file(B, ROOT, ROOT, "g", 2), -EINVAL);
 	REJECT(file(B, 2, ROOT, RESERVED_NAME, 2), -EPERM);
 	REJECT(mv(B, F, ROOT, "f", L1, ROOT, RESERVED_NAME), -EPERM);
@@ -128,11 +128,32 @@ static void test_refused(void **state)
 	REJECT(hard(B, 5, ROOT, "d2"), -EPERM);
 	REJECT(retarget(B, F, ANY, "t"), -EINVAL);
 	OK(rm(A, F, ROOT, "f", C1, L1));
-	REJECT(file(B, F, ROOT, "f", 2), -EEXIST);
+	REJECT(dir(B, F, ROOT, "f"), -EEXIST);
 	/* The id of an alias is used, too. */
 	SAME(dir(B, 6, ROOT, "d"));
 	REJECT(file(B, 6, ROOT, "x", 2), -EEXIST);
 	OK(file(B, 7, 5, RESERVED_NAME, 2));
+}
+
+/* A client that lost what it knew of its own creates: told again, they change nothing and lose nothing. */
+static void test_made_again(void **state)
+{
+	with_f();
+	SAME(file(A, F, ROOT, "f", 1));
+	EXPECT_NAMES(1, 0);
+	KEPT(file(A, F, ROOT, "f", 2));
+	assert_int_equal(at("f"), 1);
+	OK(mv(A, F, ROOT, "f", L1, ROOT, "g"));
+	SAME(file(A, F, ROOT, "f", 1));
+	assert_int_equal(at("g"), 1);
+	OK(rm(A, F, ROOT, "g", ANY, ANY));
+	OK(file(A, F, ROOT, "f", 3));
+	assert_int_equal(at("f"), 3);
+	OK(dir(A, 5, ROOT, "d"));
+	SAME(dir(B, 6, ROOT, "d"));
+	SAME(dir(B, 6, ROOT, "d"));
+	SAME(dir(A, 5, ROOT, "e"));
+	EXPECT_NAMES(3, 1);
 }
 
 static void test_depth(void **state)
@@ -199,6 +220,7 @@ int main(void)
 		T(test_replace_directories),
 		T(test_any_base),
 		T(test_refused),
+		T(test_made_again),
 		T(test_depth),
 		T(test_exchange_dead),
 		T(test_no_merge_of_links),
