@@ -44,6 +44,19 @@ static void test_own_copy_of_links(void **state)
 	EXPECT_NAMES(1, 0);
 }
 
+/* A name that the sender could not give to its copy: taking it away again leaves the copy alone. */
+static void test_own_copy_not_linked(void **state)
+{
+	with_f();
+	OK(rm(A, F, ROOT, "f", C1, L1));
+	OK(file(A, 2, ROOT, "f", 2));
+	OK(file(A, 3, ROOT, "g", 3));
+	KEPT(edit(B, F, C1, 4));
+	LOST(hard(B, F, ROOT, "g"));
+	LOST(rm(B, F, ROOT, "g", own(B) + 1, own(B)));
+	EXPECT_NAMES(3, 1);
+}
+
 /* A directory that died and had its name taken means the one that took it. Who meets its own there is told of
  * it. */
 static void test_same_in_another_directory(void **state)
@@ -215,6 +228,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_own_copy_followed),
 		T(test_own_copy_of_links),
+		T(test_own_copy_not_linked),
 		T(test_same_in_another_directory),
 		T(test_own_chain),
 		T(test_replace_directories),
