@@ -306,6 +306,7 @@ static int fill_item(struct capture *c, struct entry *e, struct item *i, struct 
 
 	*i = (struct item){.entry = e,
 		.lsn = e->lsn,
+		.remains = e->remains,
 		.synced = e->synced,
 		.promised = e->promises,
 		.generation = e->generation,
@@ -606,6 +607,8 @@ int outbox_number(struct capture *c, struct outbox *o, uint64_t first_opno)
 		follow_alias(o, &op->new_parent);
 		op->opno = first_opno++;
 		set_bases(c, &m, op);
+		if (o->items[i].remains)
+			op->base_c = 0; /* should it be the last one there, the content stays */
 		remember(&m, op);
 	}
 	map_free(m.c);

@@ -305,7 +305,7 @@ bool pending_has_name(const struct pending *p, const struct id *parent, const ch
 
 /* ---- the queue ---- */
 
-static int apply_names(struct pending *p, struct local *l, const struct entry *e)
+static int apply_names(struct pending *p, struct local *l, struct entry *e)
 {
 	struct local *other = id_is_none(&e->other) ? NULL : pending_local(p, &e->other, 0, NULL);
 	int r = 0;
@@ -320,6 +320,7 @@ static int apply_names(struct pending *p, struct local *l, const struct entry *e
 	case OP_UNLINK:
 	case OP_RMDIR:
 		local_name_remove(l, &e->parent, e->name);
+		e->remains = l->names_count > 0;
 		break;
 	case OP_RENAME:
 		if (other)

@@ -151,6 +151,26 @@ static void test_made_is_not_idle(void **state)
 	outbox_fini(&o);
 }
 
+/* Of several names one goes: no content may go with it, whatever became of the others elsewhere. */
+static void test_one_of_several_names(void **state)
+{
+	struct fixture *f = *state;
+	struct outbox o;
+
+	do_create(f, "", "f", KIND_FILE);
+	do_link(f, "f", "g");
+	do_unlink(f, "f");
+	do_unlink(f, "g");
+	o = collect(f);
+	assert_int_equal(outbox_number(f->capture, &o, 1), 0);
+	assert_int_equal(o.count, 4);
+	assert_int_equal(o.items[2].op.base_c, 0);
+	assert_int_equal(o.items[2].op.base_l, -1);
+	assert_int_equal(o.items[3].op.base_c, -1);
+	outbox_return(f->capture, &o);
+	outbox_fini(&o);
+}
+
 static void test_put_off(void **state)
 {
 	struct fixture *f = *state;
@@ -206,7 +226,7 @@ static void test_bases(void **state)
 	assert_true(id_equal(&o.items[3].op.other, &old));
 	assert_int_equal(o.items[3].op.other_base_c, -101);
 	assert_int_equal(o.items[5].op.type, OP_UNLINK);
-	assert_int_equal(o.items[5].op.base_c, -100);
+	assert_int_equal(o.items[5].op.base_c, 0); /* another name remains */
 	assert_int_equal(o.items[5].op.base_l, -103);
 	assert_int_equal(o.items[7].op.type, OP_RMDIR);
 	assert_int_equal(o.items[7].op.base_l, -106);
@@ -705,6 +725,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_order_and_limit),
 		TEST(test_made_is_not_idle),
+		TEST(test_one_of_several_names),
 		TEST(test_put_off),
 		TEST(test_bases),
 		TEST(test_came_and_went),
