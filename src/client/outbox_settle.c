@@ -387,6 +387,32 @@ static const char *const op_words[] = {
 	[OP_SETATTR] = "setattr",
 };
 
+/*
+ * A node or a directory that the server has told of, or has taken from us, and that it does not know: it was
+ * put back to an older state. Then nothing is buried, all that is here is compared with it anew.
+ */
+static int check_known(struct settle *st, const struct item *i)
+{
+	const struct id *ids[] = {&i->op.node, &i->op.parent, &i->op.new_parent, &i->op.other};
+
+	for (size_t k = 0; k < sizeof(ids) / sizeof(ids[0]); k++) {
+		struct id id = aliased(st->o, ids[k]);
+		struct base_row row;
+		bool was_agreed;
+		int r = id_equal(&id, &ID_ROOT) ? -ENOENT : syncstate_base_get(st->c->state, &id, &row);
+
+		if (r == -ENOENT)
+			continue;
+		if (r)
+			return r;
+		was_agreed = row.state.seq != 0;
+		base_row_fini(&row);
+		if (was_agreed)
+			return -ECHILD;
+	}
+	return 0;
+}
+
 static int bury(struct settle *st, const struct item *i, const struct result *res)
 {
 	cleanup_buf struct buf what = BUF_INIT;
@@ -409,7 +435,9 @@ static int settle_item(struct settle *st, const struct item *i, const struct res
 	struct base_row row;
 	int r = 0;
 
-	if (res->outcome == OUTCOME_REJECT)
+	if (res->outcome == OUTCOME_REJECT && res->code == -ENOENT)
+		r = check_known(st, i);
+	if (!r && res->outcome == OUTCOME_REJECT)
 		r = bury(st, i, res);
 	if (r || i->op.type == OP_CREATE)
 		return r ? r : settle_create(st, i, res);

@@ -418,7 +418,8 @@ static const char *why_identity(int r)
 		return "the server knows later operations of this client than its state does: it is a copy "
 		       "or was restored";
 	case -ECHILD:
-		return "the server expects other operation numbers: this state or the server was restored";
+		return "the server does not know what it had taken from here: this state or the server was "
+		       "restored";
 	default:
 		return "the server knows other operations under our numbers: this state was restored";
 	}

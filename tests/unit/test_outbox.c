@@ -649,6 +649,33 @@ static void test_settle_reject(void **state)
 	assert_int_equal(f->replayed, 0);
 }
 
+/* The server does not know what it had taken: it is another one by now, and nothing is given up. */
+static void test_settle_forgotten(void **state)
+{
+	struct fixture *f = *state;
+	struct batch_reply reply = {.results_count = 1};
+	struct outbox o;
+	struct result r;
+	struct id node;
+
+	do_create(f, "", "f", KIND_FILE);
+	node = node_of(f, "f");
+	o = collect_numbered(f, 1, 1);
+	r = done(OUTCOME_OK, &o.items[0].op, 4);
+	settle(f, &o, &r);
+	expect_base(f, &node, "f", 4, 4);
+	do_chmod(f, "f", 0600);
+	o = collect_numbered(f, 1, 2);
+	r = done(OUTCOME_REJECT, &o.items[0].op, 0);
+	r.code = -ENOENT;
+	reply.results = &r;
+	assert_int_equal(outbox_settle(f->capture, &o, &reply, 2), -ECHILD);
+	outbox_return(f->capture, &o);
+	outbox_fini(&o);
+	assert_int_equal(syncstate_peek_dead_letters(f->state), 0);
+	assert_int_equal(operations(f), 1);
+}
+
 /* Our new directory is one that the server has: what waits for it follows. */
 static void test_settle_alias(void **state)
 {
@@ -740,6 +767,7 @@ int main(void)
 		TEST(test_settle_another_node),
 		TEST(test_settle_doubled),
 		TEST(test_settle_reject),
+		TEST(test_settle_forgotten),
 		TEST(test_settle_alias),
 		TEST(test_settle_adopted),
 	};
