@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The file `inflight` of the state directory. Called by the uploader; written before a batch is sent, removed
- * after its results are in the agreed state.
+ * The file `inflight` of the state directory. Called by the uploader; written before a batch is sent, and
+ * left until the next one.
  */
 #include "inflight.h"
 

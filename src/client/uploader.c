@@ -23,6 +23,7 @@
 #include "inflight.h"
 #include "link.h"
 #include "syncstate.h"
+#include "upload_sync.h"
 
 #define BATCH_OPS                                                                                            \
 	512 /* small enough that the next side starts early, large enough that a round trip is shared */
@@ -189,8 +190,10 @@ static int encode(struct uploader *u, const struct outbox *o, const struct buf *
 
 static int settle(struct uploader *u, struct outbox *o, const struct batch_reply *reply, uint64_t last_opno)
 {
-	int r = outbox_settle(u->config.capture, o, reply, last_opno);
+	int r = upload_sync(u->config.read.tree, u->config.capture, o);
 
+	if (!r)
+		r = outbox_settle(u->config.capture, o, reply, last_opno);
 	/* Before the next batch takes its place in the file: what a power loss takes of the journal from then
 	 * on has been let go for good. The agreed state is durable by now. */
 	if (!r)

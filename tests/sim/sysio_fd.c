@@ -230,6 +230,21 @@ int __wrap_fcntl64(int fd, int command, ...)
 	}
 }
 
+/* No reflinks, and nothing else either. */
+int __wrap_ioctl(int fd, unsigned long request, ...)
+{
+	struct sysio *s = fd < FIRST_FD ? NULL : sys_enter("ioctl");
+	va_list ap;
+	void *arg;
+
+	va_start(ap, request);
+	arg = va_arg(ap, void *);
+	va_end(ap);
+	if (!s)
+		return __real_ioctl(fd, request, arg);
+	return (int)sys_return(file_of(s, fd) ? -EOPNOTSUPP : -EBADF);
+}
+
 /* Exclusive ones only: syncfs uses no others, and never waits for one. */
 int __wrap_flock(int fd, int operation)
 {

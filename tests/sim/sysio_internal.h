@@ -90,8 +90,9 @@ struct spot {
 #define SPOT_BENEATH 2u /* RESOLVE_* */
 #define SPOT_NO_SYMLINKS 4u
 #define SPOT_NO_MAGIC 8u
-#define SPOT_CREATE 16u /* open(2) with O_CREAT: -EISDIR for a slash at the end, also of a symlink's target  \
-			 */
+#define SPOT_CREATE                                                                                          \
+	16u /* open(2) with O_CREAT: -EISDIR for a slash at the end, also of a symlink's target              \
+	     */
 
 /* -errno when the parent cannot be reached. */
 int path_spot(struct sysio *s, int dirfd, const char *path, unsigned how, struct spot *ret);

@@ -20,6 +20,7 @@ WRAP(int, close, int fd);
 WRAP(int, dup, int fd);
 WRAP(int, fcntl64, int fd, int command, ...);
 WRAP(int, flock, int fd, int operation);
+WRAP(int, ioctl, int fd, unsigned long request, ...);
 WRAP(off_t, lseek64, int fd, off_t at, int whence);
 
 /* opening */
