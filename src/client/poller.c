@@ -70,9 +70,13 @@ static int is_agreed(struct poller *p, const struct node_state *n)
 	bool same;
 	int r = syncstate_base_get(p->config.state, &n->node, &row);
 
-	/* Unknown and dead: our own, maybe, whose creation was not answered yet. The applier waits for that. */
-	if (r == -ENOENT)
-		return n->seq <= syncstate_gone_at(p->config.state, &n->node);
+	/* Unknown and dead: our own, maybe, whose creation was not answered yet. The applier waits for that.
+	 * What we have taken the last name from that we knew may live on under one that we did not know. */
+	if (r == -ENOENT) {
+		uint64_t gone = syncstate_gone_at(p->config.state, &n->node);
+
+		return n->tomb ? n->seq <= gone : n->seq < gone;
+	}
 	if (r)
 		return r;
 	same = n->seq < row.state.seq;
