@@ -303,10 +303,25 @@ static int replay_record(struct replay *rp, const struct record *r)
 	return r->type == RECORD_SEAL ? 0 : rp->fn(rp->arg, r);
 }
 
+/* Behind it nothing was ever written. */
+static size_t written_end(const struct buf *bytes)
+{
+	size_t end = bytes->len & ~(size_t)7;
+	uint64_t word = 0;
+
+	while (end && !word) {
+		end -= 8;
+		memcpy(&word, bytes->data + end, sizeof(word));
+	}
+	return word ? end + 8 : 0;
+}
+
 /* True when any whole record lies behind the damage: then it is no torn tail. */
 static bool has_records_after(const struct buf *bytes, size_t at)
 {
-	for (at += 8; at + RECORD_FRAME_BYTES <= bytes->len; at += 8) {
+	size_t end = written_end(bytes);
+
+	for (at += 8; at < end && at + RECORD_FRAME_BYTES <= bytes->len; at += 8) {
 		struct record r;
 		size_t n;
 
