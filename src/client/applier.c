@@ -275,7 +275,40 @@ static int advance_round(struct round *rd)
 	return syncstate_commit(s);
 }
 
-static int run_round(struct round *rd)
+/* False: stopping. */
+static bool wait_to_retry(struct applier *a)
+{
+	uint64_t deadline = clock_mono_ms() + backoff_next_ms(&a->backoff);
+
+	MUTEX_GUARD(&a->lock);
+	while (!a->stopping && cond_wait_until(&a->changed, &a->lock, deadline))
+		;
+	return !a->stopping;
+}
+
+/*
+ * What has been placed has to be agreed, or it looks like changes made here: when disk or state database
+ * fail, nothing else is applied or found until they work again. Ended before that, the intents tell the next
+ * start.
+ */
+static int end_round(struct applier *a, struct round *rd)
+{
+	for (;;) {
+		int r = sync_placed(rd);
+
+		FAILPOINT("A7");
+		if (!r)
+			r = advance_round(rd);
+		FAILPOINT("A8");
+		if (!r)
+			return 0;
+		log_warn("what was applied of others is not recorded yet: %s, trying again", err_str(r));
+		if (!wait_to_retry(a))
+			return r;
+	}
+}
+
+static int run_round(struct applier *a, struct round *rd)
 {
 	size_t todo = 0;
 	int r;
@@ -291,11 +324,7 @@ static int run_round(struct round *rd)
 	mutex_lock(rd->config->apply_lock);
 	apply_place_round(rd);
 	FAILPOINT("A6");
-	r = sync_placed(rd);
-	FAILPOINT("A7");
-	if (!r)
-		r = advance_round(rd);
-	FAILPOINT("A8");
+	r = end_round(a, rd);
 	mutex_unlock(rd->config->apply_lock);
 	return r;
 }
@@ -327,7 +356,7 @@ static int one_round(struct applier *a, uint64_t *after, struct held_page *pages
 		*after = nodes[count - 1].seq;
 		r = round_init(&rd, &a->config, nodes, count, pages, index);
 		if (!r)
-			r = run_round(&rd);
+			r = run_round(a, &rd);
 		for (size_t i = 0; i < rd.count; i++)
 			pass->progress |= rd.jobs[i].state == JOB_DONE;
 		for (size_t i = 0; i < rd.count; i++)

@@ -68,11 +68,12 @@ static void status(void *arg, const char *path, struct control_reply *reply)
 	struct session_run *s = arg;
 	struct control_status *st = &reply->status;
 	struct link_status link = {0};
+	int64_t dead = syncstate_peek_dead_letters(s->parts.state);
 
 	reply->has_status = true;
 	capture_count(s->parts.capture, &st->pending_ops, &st->open_writers);
 	capture_count_waiting(s->parts.capture, &st->waiting_calls, &st->deferred_calls);
-	st->dead_letters = (uint64_t)syncstate_peek_dead_letters(s->parts.state);
+	st->dead_letters = dead > 0 ? (uint64_t)dead : 0; /* what cannot be read has been logged */
 	mutex_lock(&s->lock);
 	if (s->link)
 		link_get(s->link, &link);

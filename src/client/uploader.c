@@ -268,7 +268,8 @@ static int send_until_known(
 			FAILPOINT("O3");
 			r = digest_reply(u, o, &reply, last_opno);
 			batch_reply_fini(&reply);
-			backoff_reset(&u->backoff);
+			if (!r)
+				backoff_reset(&u->backoff);
 			return r;
 		}
 		if (r == -ECANCELED || is_identity_error(r) || r == -EINVAL || r == -EMSGSIZE)

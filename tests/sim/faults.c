@@ -474,6 +474,11 @@ void faults_heal(struct world *w)
 		if (runs(w->clients[c].proc))
 			proc_kill_at(w->clients[c].proc, 0);
 	}
+	/* A journal that could not be written says so, and asks to be mounted again. */
+	for (unsigned c = 0; sim_options.disk_errors && c < w->count; c++) {
+		if (runs(w->clients[c].proc))
+			host_client_stop(&w->clients[c]);
+	}
 	if (sim_options.hand_edits)
 		host_server_answer_held(&w->server, sim_chance(STREAM_FAULT, 500000));
 }
