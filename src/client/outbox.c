@@ -151,6 +151,7 @@ bool outbox_depends(const struct item *b, const struct item *a)
 struct ghost {
 	struct entry *end; /* the unlink of it, or the rename over it */
 	struct id replaced; /* what it had taken the name of; ID_NONE */
+	bool remains; /* that has other names */
 };
 
 /* One more operation on the ghost; false: not so simple, it is sent as it happened. */
@@ -173,6 +174,7 @@ static bool ghost_step(struct ghost *g, struct entry *e, const struct id *node, 
 	if (!id_is_none(&g->replaced))
 		return false;
 	g->replaced = e->other;
+	g->remains = e->remains;
 	*last_rename = e;
 	return true;
 }
@@ -234,6 +236,8 @@ static int lay_ghost(struct capture *c, struct entry *create, const struct ghost
 	struct entry *next;
 	int r = end_stays ? pending_retarget(c->pending, g->end, &node, &g->replaced) : 0;
 
+	if (end_stays)
+		g->end->remains = g->remains;
 	*ret_next = NULL;
 	for (struct entry *e = create; e && !r; e = next) {
 		next = e->next;
@@ -607,8 +611,8 @@ int outbox_number(struct capture *c, struct outbox *o, uint64_t first_opno)
 		follow_alias(o, &op->new_parent);
 		op->opno = first_opno++;
 		set_bases(c, &m, op);
-		if (o->items[i].remains)
-			op->base_c = 0; /* should it be the last one there, the content stays */
+		if (o->items[i].remains) /* should it be the last one there, the content stays */
+			op->base_c = op->other_base_c = 0;
 		remember(&m, op);
 	}
 	map_free(m.c);

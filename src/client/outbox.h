@@ -26,7 +26,7 @@ struct item {
 	struct stat_id object; /* identity expected there */
 	struct stat_id disk; /* as it was when content and attributes were read */
 	uint64_t changed_ms;
-	bool remains; /* unlink: of several names */
+	bool remains; /* unlink, rename over: one of several names */
 	bool synced, promised; /* promised: a call waits until it is sent, whoever writes */
 	uint64_t generation; /* synced: of the object then */
 	bool refused; /* by the server, for ever */

@@ -325,6 +325,7 @@ static int apply_names(struct pending *p, struct local *l, struct entry *e)
 	case OP_RENAME:
 		if (other)
 			local_name_remove(other, &e->new_parent, e->new_name);
+		e->remains = other && other->names_count > 0;
 		local_name_remove(l, &e->parent, e->name);
 		r = local_name_add(l, &e->new_parent, e->new_name);
 		break;

@@ -33,7 +33,8 @@ struct entry {
 	struct id node, other, parent, new_parent;
 	char *name, *new_name, *target;
 	bool in_flight;
-	bool remains; /* OP_UNLINK: the object has other names here, so no content goes with this one */
+	/* OP_UNLINK, OP_RENAME over it: the object has other names here, so no content goes with this one */
+	bool remains;
 	bool synced; /* content was fsynced: may be sent while writers are left */
 	uint64_t generation; /* synced: of the object then; what is written later is not complete */
 	unsigned unstable; /* how often it was read and had changed meanwhile */

@@ -60,6 +60,9 @@ static int may_replace(
 		return 0;
 	if ((t->kind == KIND_DIR) != (m->n.kind == KIND_DIR))
 		return 0;
+	/* Of several names one goes, and no content with it. */
+	if (t->kind != KIND_DIR && c->op->other_base_c == 0)
+		return t->names_count > 1;
 	if (t->kind != KIND_DIR)
 		return commit_base_is(&p->base, t->c);
 	r = c->env->has_children(c->env->arg, &t->node);

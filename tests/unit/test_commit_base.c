@@ -57,6 +57,24 @@ static void test_own_copy_not_linked(void **state)
 	EXPECT_NAMES(3, 1);
 }
 
+/* Replaced under one of several names: no content is replaced, so none need be known, and no copy goes. */
+static void test_one_name_replaced(void **state)
+{
+	with_f();
+	OK(hard(A, F, ROOT, "g"));
+	OK(edit(A, F, C1, 2));
+	KEPT(edit(B, F, C1, 3));
+	OK(file(B, 2, ROOT, "x", 4));
+	OK(over(B, 2, ROOT, "x", own(B), ROOT, "g", F, 0));
+	assert_int_equal(at("g"), 4);
+	assert_int_equal(at("f"), 2);
+	EXPECT_NAMES(3, 1);
+	/* The last one is another matter. */
+	OK(file(B, 3, ROOT, "y", 5));
+	KEPT(over(B, 3, ROOT, "y", own(B), ROOT, "f", F, 0));
+	assert_int_equal(at("f"), 2);
+}
+
 /* A directory that died and had its name taken means the one that took it. Who meets its own there is told of
  * it. */
 static void test_same_in_another_directory(void **state)
@@ -229,6 +247,7 @@ int main(void)
 		T(test_own_copy_followed),
 		T(test_own_copy_of_links),
 		T(test_own_copy_not_linked),
+		T(test_one_name_replaced),
 		T(test_same_in_another_directory),
 		T(test_own_chain),
 		T(test_replace_directories),

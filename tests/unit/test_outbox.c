@@ -169,6 +169,20 @@ static void test_one_of_several_names(void **state)
 	assert_int_equal(o.items[3].op.base_c, -1);
 	outbox_return(f->capture, &o);
 	outbox_fini(&o);
+	assert_int_equal(outbox_forget(f->capture), 0);
+	do_create(f, "", "f", KIND_FILE);
+	do_link(f, "f", "g");
+	do_create(f, "", "x", KIND_FILE);
+	do_rename(f, "x", "f", 0);
+	do_create(f, "", "y", KIND_FILE);
+	do_rename(f, "y", "g", 0);
+	o = collect(f);
+	assert_int_equal(outbox_number(f->capture, &o, 1), 0);
+	assert_int_equal(o.count, 6);
+	assert_int_equal(o.items[3].op.other_base_c, 0);
+	assert_int_equal(o.items[5].op.other_base_c, -1);
+	outbox_return(f->capture, &o);
+	outbox_fini(&o);
 }
 
 static void test_put_off(void **state)
@@ -335,7 +349,7 @@ static void test_name_lent(void **state)
 		assert_int_equal(o.items[1].op.type, OP_UNLINK);
 		assert_true(id_equal(&o.items[1].op.node, &old));
 		assert_string_equal(o.items[1].op.name, "x");
-		assert_int_equal(o.items[1].op.base_c, 9);
+		assert_int_equal(o.items[1].op.base_c, 0); /* another name remains */
 		assert_int_equal(o.items[1].op.base_l, 9);
 		outbox_return(f->capture, &o);
 		outbox_fini(&o);
