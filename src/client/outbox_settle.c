@@ -82,10 +82,10 @@ static int expect_old(struct syncstate *s, const struct node_state *old)
 	if (r)
 		return r;
 	for (size_t i = n.names_count; i-- > 0;) {
-		if (!n.names[i].l)
+		if ((int64_t)n.names[i].l <= 0)
 			node_state_name_remove(&n, &n.names[i].parent, n.names[i].name);
 	}
-	if (n.names_count)
+	if (n.names_count && (int64_t)n.c > 0)
 		r = tell(s, &n);
 	node_state_fini(&n);
 	return r;

@@ -170,10 +170,10 @@ static int fill_page(struct paging *g, const struct cursor *from, const struct c
 	int r = from ? check_from(g->s, from, seen) : 0;
 
 	page->from = from ? *from : (struct cursor){0};
-	/* A snapshot may be paged through: seq 0 of this epoch, too, has nothing to delete. */
+	/* Without a cursor there is nothing to delete. From seq 0 of this epoch on there is: its own first
+	 * operations may be what the client knows. */
 	if (r == 0)
-		r = meta_changes(
-			g->s->reader, page->from.seq, seen->seq, page->from.seq == 0, each_change, g);
+		r = meta_changes(g->s->reader, page->from.seq, seen->seq, from == NULL, each_change, g);
 	if (r == 0)
 		r = end_of_page(g->s, seen, page);
 	return r < 0 ? r : list_wanted(g->s, page);
