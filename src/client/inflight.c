@@ -79,8 +79,6 @@ int inflight_save(int dirfd, const struct outbox *o, const struct buf *encoded)
 	int r;
 
 	for (size_t i = 0; i < o->count; i++) {
-		if (o->items[i].adopt)
-			continue;
 		buf_put_u64(&items, o->items[i].lsn);
 		put_stat(&items, &o->items[i].disk);
 		put_covers(&items, o->items[i].entry);

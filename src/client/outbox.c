@@ -3,7 +3,7 @@
  * Choosing what goes into a batch, and in what words. Called by the uploader; never reads user data, never
  * talks to the server.
  */
-#include "outbox.h"
+#include "outbox_settle.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -12,8 +12,6 @@
 #include <syncfs/io.h>
 #include <syncfs/limits.h>
 #include <syncfs/log.h>
-
-#include "capture_internal.h"
 
 #define LOOK_AHEAD_MAX                                                                                       \
 	20000 /* entries looked at for one batch, so that a blocked head costs a bounded walk */
@@ -561,24 +559,6 @@ static void remember(const struct made *m, const struct op *op)
 		made_put(m->l, &key, dentry_key(&key, &op->other, &op->parent, op->name), base);
 }
 
-static void remember_adopted(const struct made *m, const struct node_state *n)
-{
-	struct dentry_key key;
-
-	made_put(m->c, n->node.b, ID_BYTES, (int64_t)n->c);
-	for (size_t i = 0; i < n->names_count; i++)
-		made_put(m->l, &key, dentry_key(&key, &n->node, &n->names[i].parent, n->names[i].name),
-			(int64_t)n->names[i].l);
-}
-
-static void follow_alias(const struct outbox *o, struct id *id)
-{
-	const struct id *to = map_get(o->alias, id->b, ID_BYTES);
-
-	if (to)
-		*id = *to;
-}
-
 static void compact(struct outbox *o)
 {
 	size_t n = 0;
@@ -601,14 +581,10 @@ int outbox_number(struct capture *c, struct outbox *o, uint64_t first_opno)
 	for (size_t i = 0; i < o->count && !r; i++) {
 		struct op *op = &o->items[i].op;
 
-		if (o->items[i].adopt) {
-			remember_adopted(&m, &o->items[i].remote);
-			continue;
-		}
-		follow_alias(o, &op->node);
-		follow_alias(o, &op->other);
-		follow_alias(o, &op->parent);
-		follow_alias(o, &op->new_parent);
+		op->node = outbox_alias(o, &op->node);
+		op->other = outbox_alias(o, &op->other);
+		op->parent = outbox_alias(o, &op->parent);
+		op->new_parent = outbox_alias(o, &op->new_parent);
 		op->opno = first_opno++;
 		set_bases(c, &m, op);
 		if (o->items[i].remains) /* should it be the last one there, the content stays */

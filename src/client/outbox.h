@@ -67,7 +67,12 @@ bool outbox_depends(const struct item *b, const struct item *a);
 int outbox_number(struct capture *c, struct outbox *o, uint64_t first_opno);
 
 /*
- * Results of the batch (one per item that is not adopt, in order), and the adopted ones: agreed state durable
+ * What is adopted becomes the agreed state and leaves queue and journal, before anything is sent. -EAGAIN:
+ * the server has told something else meanwhile; the rest is to be collected anew.
+ */
+int outbox_adopt(struct capture *c, struct outbox *o);
+/*
+ * Results of the batch (one per item, in order): agreed state durable
  * enough, then the journal, then the queue. acked_opno and the client's opno counter are stored with
  * it.
  */

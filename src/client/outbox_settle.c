@@ -4,7 +4,7 @@
  * after a whole answer. What the server decided otherwise is written as R, so that the applier brings the
  * disk to it.
  */
-#include "outbox.h"
+#include "outbox_settle.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -13,14 +13,12 @@
 #include <syncfs/io.h>
 #include <syncfs/log.h>
 
-#include "capture_internal.h"
-
 struct settle {
 	struct capture *c;
 	struct outbox *o;
 };
 
-static struct id aliased(const struct outbox *o, const struct id *id)
+struct id outbox_alias(const struct outbox *o, const struct id *id)
 {
 	const struct id *to = map_get(o->alias, id->b, ID_BYTES);
 
@@ -91,11 +89,7 @@ static int expect_old(struct syncstate *s, const struct node_state *old)
 	return r;
 }
 
-/*
- * Gives row the name, unless the applier has placed another node there meanwhile: then ours has left it, as a
- * later operation will say, and row may be without a name until then.
- */
-static int take_name(
+int settle_take_name(
 	struct syncstate *s, struct base_row *row, const struct id *parent, const char *name, uint64_t l)
 {
 	struct id there;
@@ -117,7 +111,7 @@ static uint64_t base_own(const struct item *i)
 
 /* ---- by operation ---- */
 
-static int copy_bytes(struct blob *to, const struct blob *from)
+int settle_copy_bytes(struct blob *to, const struct blob *from)
 {
 	free(to->data);
 	*to = (struct blob){0};
@@ -143,7 +137,7 @@ static int take_sent(struct base_row *row, const struct item *i, bool with_conte
 	if (op->fields & OP_HAS_MTIME)
 		n->mtime_ns = op->mtime_ns;
 	if (op->fields & OP_HAS_XATTR)
-		r = copy_bytes(&n->xattr, &op->xattr);
+		r = settle_copy_bytes(&n->xattr, &op->xattr);
 	if (with_content) {
 		n->content = op->content;
 		if (op->target) {
@@ -188,7 +182,7 @@ static int settle_create(struct settle *st, const struct item *i, const struct r
 {
 	struct base_row row = {
 		.state = {.node = res->node, .kind = i->op.kind, .seq = res->seq, .c = res->c, .a = res->a}};
-	struct id parent = aliased(st->o, &i->op.parent);
+	struct id parent = outbox_alias(st->o, &i->op.parent);
 	bool is_other = !id_equal(&res->node, &i->op.node);
 	int r = 0;
 
@@ -208,7 +202,7 @@ static int settle_create(struct settle *st, const struct item *i, const struct r
 		node_state_name_remove(&row.state, &res->parent, res->name);
 	}
 	if (!r)
-		r = take_name(st->c->state, &row, &parent, i->op.name,
+		r = settle_take_name(st->c->state, &row, &parent, i->op.name,
 			res->outcome == OUTCOME_KEPT ? base_own(i) : res->l);
 	if (!r)
 		r = syncstate_base_put(st->c->state, &row);
@@ -268,7 +262,7 @@ static int settle_setattr(
  * news. */
 static int settle_replaced(struct settle *st, const struct item *i, bool done)
 {
-	struct id other = aliased(st->o, &i->op.other), parent = aliased(st->o, &i->op.new_parent);
+	struct id other = outbox_alias(st->o, &i->op.other), parent = outbox_alias(st->o, &i->op.new_parent);
 	struct base_row row;
 	int r = syncstate_base_get(st->c->state, &other, &row);
 
@@ -286,7 +280,8 @@ static int settle_replaced(struct settle *st, const struct item *i, bool done)
 static int settle_rename(
 	struct settle *st, const struct item *i, const struct result *res, struct base_row *row)
 {
-	struct id parent = aliased(st->o, &i->op.parent), new_parent = aliased(st->o, &i->op.new_parent);
+	struct id parent = outbox_alias(st->o, &i->op.parent),
+		  new_parent = outbox_alias(st->o, &i->op.new_parent);
 	bool done = is_done(res), replaced = res->outcome == OUTCOME_OK || is_of(res, row);
 	int r = 0;
 
@@ -314,7 +309,7 @@ static int settle_rename(
 		r = settle_replaced(st, i, replaced);
 	node_state_name_remove(&row->state, &parent, i->op.name);
 	if (!r)
-		r = take_name(st->c->state, row, &new_parent, i->op.new_name,
+		r = settle_take_name(st->c->state, row, &new_parent, i->op.new_name,
 			done				       ? res->l
 				: res->outcome == OUTCOME_KEPT ? base_own(i)
 							       : 0);
@@ -324,8 +319,8 @@ static int settle_rename(
 static int settle_exchange(
 	struct settle *st, const struct item *i, const struct result *res, struct base_row *row)
 {
-	struct id a = aliased(st->o, &i->op.parent), b = aliased(st->o, &i->op.new_parent),
-		  other_id = aliased(st->o, &i->op.other);
+	struct id a = outbox_alias(st->o, &i->op.parent), b = outbox_alias(st->o, &i->op.new_parent),
+		  other_id = outbox_alias(st->o, &i->op.other);
 	bool done = is_done(res);
 	struct base_row other;
 	int r = syncstate_base_get(st->c->state, &other_id, &other);
@@ -357,7 +352,7 @@ static int settle_exchange(
 static int settle_names(
 	struct settle *st, const struct item *i, const struct result *res, struct base_row *row)
 {
-	struct id parent = aliased(st->o, &i->op.parent);
+	struct id parent = outbox_alias(st->o, &i->op.parent);
 	bool done = is_done(res);
 	int r = 0;
 
@@ -368,7 +363,7 @@ static int settle_names(
 	if (r)
 		return r;
 	if (i->op.type == OP_LINK) {
-		r = take_name(st->c->state, row, &parent, i->op.name, done ? res->l : 0);
+		r = settle_take_name(st->c->state, row, &parent, i->op.name, done ? res->l : 0);
 		return r ? r : syncstate_base_put(st->c->state, row);
 	}
 	node_state_name_remove(&row->state, &parent, i->op.name);
@@ -396,7 +391,7 @@ static int check_known(struct settle *st, const struct item *i)
 	const struct id *ids[] = {&i->op.node, &i->op.parent, &i->op.new_parent, &i->op.other};
 
 	for (size_t k = 0; k < sizeof(ids) / sizeof(ids[0]); k++) {
-		struct id id = aliased(st->o, ids[k]);
+		struct id id = outbox_alias(st->o, ids[k]);
 		struct base_row row;
 		bool was_agreed;
 		int r = id_equal(&id, &ID_ROOT) ? -ENOENT : syncstate_base_get(st->c->state, &id, &row);
@@ -431,7 +426,7 @@ static int bury(struct settle *st, const struct item *i, const struct result *re
 
 static int settle_item(struct settle *st, const struct item *i, const struct result *res)
 {
-	struct id node = aliased(st->o, &i->op.node);
+	struct id node = outbox_alias(st->o, &i->op.node);
 	struct base_row row;
 	int r = 0;
 
@@ -465,41 +460,6 @@ static int settle_item(struct settle *st, const struct item *i, const struct res
 	return r;
 }
 
-/* Equal to what the server has told: S takes it over, with where it lies here. Attributes that differ stay to
- * be applied. */
-static int settle_adopted(struct settle *st, const struct item *i)
-{
-	struct id parent = aliased(st->o, &i->op.parent);
-	const struct node_state *n = &i->remote;
-	bool same_attr = (i->disk.mode & 0777) == n->mode &&
-		(i->op.kind == KIND_DIR || i->disk.mtime_ns == n->mtime_ns) &&
-		i->op.xattr.len == n->xattr.len &&
-		(!n->xattr.len || memcmp(i->op.xattr.data, n->xattr.data, n->xattr.len) == 0);
-	struct base_row row = {.disk = i->disk};
-	uint64_t l = 0;
-	int r = node_state_copy(n, &row.state);
-
-	for (size_t k = 0; !r && k < n->names_count; k++) {
-		if (id_equal(&n->names[k].parent, &parent) && strcmp(n->names[k].name, i->op.name) == 0)
-			l = n->names[k].l;
-		node_state_name_remove(&row.state, &n->names[k].parent, n->names[k].name);
-	}
-	if (!r)
-		r = take_name(st->c->state, &row, &parent, i->op.name, l);
-	if (!r && !same_attr) {
-		row.state.a = 0;
-		row.state.mode = i->disk.mode & 0777;
-		row.state.mtime_ns = i->disk.mtime_ns;
-		r = copy_bytes(&row.state.xattr, &i->op.xattr);
-	}
-	if (!r)
-		r = syncstate_base_put(st->c->state, &row);
-	if (!r && same_attr && n->names_count == 1)
-		r = syncstate_remote_delete(st->c->state, &n->node);
-	base_row_fini(&row);
-	return r;
-}
-
 static int settle_all(struct settle *st, const struct batch_reply *reply, uint64_t last_opno)
 {
 	size_t at = 0;
@@ -511,12 +471,10 @@ static int settle_all(struct settle *st, const struct batch_reply *reply, uint64
 	for (size_t i = 0; i < st->o->count && !r; i++) {
 		struct item *item = &st->o->items[i];
 
-		if (item->adopt) {
-			r = settle_adopted(st, item);
-		} else if (at < reply->results_count) {
-			item->refused = reply->results[at].outcome == OUTCOME_REJECT;
-			r = settle_item(st, item, &reply->results[at++]);
-		}
+		if (at == reply->results_count)
+			break;
+		item->refused = reply->results[at].outcome == OUTCOME_REJECT;
+		r = settle_item(st, item, &reply->results[at++]);
 	}
 	if (!r)
 		r = syncstate_meta_put(st->c->state, "opno", &last_opno, sizeof(last_opno));
@@ -543,39 +501,49 @@ static int follow_aliases_locked(struct capture *c, const struct outbox *o)
 	return r;
 }
 
-int outbox_let_go(struct capture *c, struct outbox *o)
+void let_go_item_locked(struct capture *c, struct item *i, struct let_go *g)
 {
-	size_t count = 0, room = 1;
-	uint64_t *lsns;
-	int r;
+	struct entry *e = i->entry;
+
+	g->lsns[g->count++] = e->lsn;
+	if (e->dirty_lsn)
+		g->lsns[g->count++] = e->dirty_lsn;
+	if (i->refused)
+		pending_refuse(e, -EIO);
+	for (size_t k = 0; k < e->absorbed_count; k++)
+		g->lsns[g->count++] = e->absorbed[k];
+	pending_remove(c->pending, e);
+	i->entry = NULL;
+}
+
+int let_go_init(struct let_go *g, const struct outbox *o)
+{
+	size_t room = 1;
 
 	for (size_t i = 0; i < o->count; i++)
 		room += o->items[i].entry ? 2 + o->items[i].entry->absorbed_count : 0;
-	lsns = calloc(room, sizeof(*lsns));
-	if (!lsns)
-		return -ENOMEM;
+	*g = (struct let_go){.lsns = calloc(room, sizeof(*g->lsns))};
+	return g->lsns ? 0 : -ENOMEM;
+}
+
+int outbox_let_go(struct capture *c, struct outbox *o)
+{
+	struct let_go g;
+	int r = let_go_init(&g, o);
+
+	if (r)
+		return r;
 	mutex_lock(&c->lock);
 	r = follow_aliases_locked(c, o);
 	for (size_t i = 0; i < o->count; i++) {
-		struct entry *e = o->items[i].entry;
-
-		if (!e)
-			continue;
-		lsns[count++] = e->lsn;
-		if (e->dirty_lsn)
-			lsns[count++] = e->dirty_lsn;
-		if (o->items[i].refused)
-			pending_refuse(e, -EIO);
-		for (size_t k = 0; k < e->absorbed_count; k++)
-			lsns[count++] = e->absorbed[k];
-		pending_remove(c->pending, e);
-		o->items[i].entry = NULL;
+		if (o->items[i].entry)
+			let_go_item_locked(c, &o->items[i], &g);
 	}
 	if (!r)
-		r = journal_ack(c->journal, lsns, count);
+		r = journal_ack(c->journal, g.lsns, g.count);
 	capture_settled_locked(c);
 	mutex_unlock(&c->lock);
-	free(lsns);
+	free(g.lsns);
 	return r;
 }
 

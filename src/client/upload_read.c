@@ -235,9 +235,15 @@ static bool lies_here(struct reading *rd, const struct id *node)
 static int told_at(struct reading *rd, struct node_state *ret_node)
 {
 	const struct op *op = &rd->item->op;
-	const struct id *parent = map_get(rd->o->alias, op->parent.b, ID_BYTES);
+	const struct id *alias = map_get(rd->o->alias, op->parent.b, ID_BYTES);
+	const struct id *parent = alias ? alias : &op->parent;
 	struct id node;
-	int r = syncstate_peek_remote_name(rd->u->state, parent ? parent : &op->parent, op->name, &node);
+	int r;
+
+	/* The name is another's as far as is agreed: what took that one away from it here is sent first. */
+	if (!syncstate_peek_name(rd->u->state, parent, op->name, &node))
+		return -ENOENT;
+	r = syncstate_peek_remote_name(rd->u->state, parent, op->name, &node);
 
 	if (!r)
 		r = syncstate_peek_remote(rd->u->state, &node, ret_node);

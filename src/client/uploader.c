@@ -177,10 +177,8 @@ static int encode(struct uploader *u, const struct outbox *o, const struct buf *
 	b.ops = calloc(o->count, sizeof(*b.ops));
 	if (!b.ops)
 		return -ENOMEM;
-	for (size_t i = 0; i < o->count; i++) {
-		if (!o->items[i].adopt)
-			b.ops[b.ops_count++] = o->items[i].op; /* borrowed: only encoded */
-	}
+	for (size_t i = 0; i < o->count; i++)
+		b.ops[b.ops_count++] = o->items[i].op; /* borrowed: only encoded */
 	r = b.ops_count ? batch_encode(&b, out) : 0;
 	free(b.ops);
 	return r;
@@ -222,8 +220,6 @@ static int settle_partly(struct uploader *u, struct outbox *o, struct batch_repl
 	result_fini(&reply->results[done]);
 	reply->results_count = done;
 	for (i = 0; i < o->count; i++) {
-		if (o->items[i].adopt)
-			continue;
 		if (at++ < done) {
 			last_opno = o->items[i].op.opno;
 			continue;
@@ -236,13 +232,11 @@ static int settle_partly(struct uploader *u, struct outbox *o, struct batch_repl
 
 static int digest_reply(struct uploader *u, struct outbox *o, struct batch_reply *reply, uint64_t last_opno)
 {
-	size_t sent = 0, n = reply->results_count;
+	size_t n = reply->results_count;
 
-	for (size_t i = 0; i < o->count; i++)
-		sent += !o->items[i].adopt;
 	if (n && reply->results[n - 1].outcome == OUTCOME_MISSING)
 		return settle_partly(u, o, reply);
-	if (n != sent)
+	if (n != o->count)
 		return -EPROTO;
 	return settle(u, o, reply, last_opno);
 }
@@ -292,13 +286,10 @@ static int narrow_down(struct uploader *u, struct outbox *o, int error)
 {
 	struct result refused = {.outcome = OUTCOME_REJECT, .code = error};
 	struct batch_reply reply = {.results = &refused, .results_count = 1};
-	size_t sent = 0;
 	int r;
 
 	u->unsettled = false;
-	for (size_t i = 0; i < o->count; i++)
-		sent += !o->items[i].adopt;
-	if (sent > 1) {
+	if (o->count > 1) {
 		u->batch_ops = 1;
 		return 0;
 	}
@@ -312,22 +303,19 @@ static int narrow_down(struct uploader *u, struct outbox *o, int error)
 static int send_batch(struct uploader *u, struct outbox *o, const struct buf *raw)
 {
 	cleanup_buf struct buf encoded = BUF_INIT;
-	struct batch_reply none = {0};
-	uint64_t last_opno = u->next_opno - 1;
+	uint64_t last_opno;
 	int r;
 
-	r = outbox_number(u->config.capture, o, u->next_opno);
+	r = outbox_adopt(u->config.capture, o);
 	if (r)
+		return r == -EAGAIN ? 0 : r;
+	r = outbox_number(u->config.capture, o, u->next_opno);
+	if (r || !o->count)
 		return r;
-	for (size_t i = 0; i < o->count; i++) {
-		if (!o->items[i].adopt)
-			last_opno = o->items[i].op.opno;
-	}
+	last_opno = o->items[o->count - 1].op.opno;
 	r = encode(u, o, raw, &encoded);
 	if (r)
 		return r;
-	if (!encoded.len)
-		return o->count ? settle(u, o, &none, last_opno) : 0;
 	r = inflight_save(u->config.state_dirfd, o, &encoded);
 	FAILPOINT("O1");
 	if (!r) {

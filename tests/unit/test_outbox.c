@@ -748,17 +748,40 @@ static void test_settle_adopted(void **state)
 	o.items[0].adopt = true;
 	o.items[0].disk = stat_of(f, "f");
 	assert_int_equal(node_state_copy(&remote, &o.items[0].remote), 0);
+	assert_int_equal(outbox_adopt(f->capture, &o), 0);
 	assert_int_equal(outbox_number(f->capture, &o, 1), 0);
-	assert_int_equal(o.items[0].op.opno, 0);
-	{
-		struct batch_reply none = {0};
-
-		assert_int_equal(outbox_settle(f->capture, &o, &none, 77), 0);
-	}
+	assert_int_equal(o.count, 0);
 	outbox_fini(&o);
 	expect_base(f, &remote.node, "f", 8, 9);
 	assert_int_equal(syncstate_peek_remote_count(f->state), 0);
 	assert_int_equal(operations(f), 0);
+}
+
+/* The applier has placed it, or the server has told more of it, between the look at it and its turn. */
+static void test_adopted_too_late(void **state)
+{
+	struct fixture *f = *state;
+	static char name[] = "f";
+	struct dentry d = {.parent = ID_ROOT, .name = name, .l = 8};
+	struct node_state remote = {.node = id_of(55), .seq = 9, .kind = KIND_FILE, .c = 9, .a = 9};
+	struct base_row row;
+	struct outbox o;
+
+	do_create(f, "", "f", KIND_FILE);
+	remote.names = &d;
+	remote.names_count = 1;
+	o = collect(f);
+	o.items[0].adopt = true;
+	assert_int_equal(node_state_copy(&remote, &o.items[0].remote), 0);
+	remote.seq = 10;
+	assert_int_equal(syncstate_begin(f->state, false), 0);
+	assert_int_equal(syncstate_remote_put(f->state, &remote), 0);
+	assert_int_equal(syncstate_commit(f->state), 0);
+	assert_int_equal(outbox_adopt(f->capture, &o), -EAGAIN);
+	assert_int_equal(syncstate_peek_base(f->state, &remote.node, &row), -ENOENT);
+	outbox_return(f->capture, &o);
+	outbox_fini(&o);
+	assert_int_equal(operations(f), 1);
 }
 
 int main(void)
@@ -784,6 +807,7 @@ int main(void)
 		TEST(test_settle_forgotten),
 		TEST(test_settle_alias),
 		TEST(test_settle_adopted),
+		TEST(test_adopted_too_late),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
