@@ -3,6 +3,7 @@
  * syncsim: the command line of the simulator. Reads it, and calls runs.c and shrink.c. Exit status: 0 all
  * runs went well, 1 some did not, 2 it was called wrong.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -44,7 +45,7 @@ static void help(void)
 {
 	printf("usage: syncsim [--seeds A-B] [--jobs N] [--minutes M] [--set NAME=VALUE,...]\n"
 	       "       syncsim --seed N [--set NAME=VALUE,...] [--trace FILE] [--shrink]\n"
-	       "       syncsim FILE...\n"
+	       "       syncsim FILE|DIRECTORY...\n"
 	       "Simulated runs of a server and its clients. A seed decides all of a run.\n\n"
 	       "  --seeds A-B     runs with these seeds (default 1-1000)\n"
 	       "  --seed N        one run; when it fails, with the last lines of its trace\n"
@@ -180,12 +181,38 @@ static int run_file(struct arguments *a, const char *path)
 	return failed;
 }
 
-static int run_files(struct arguments *a, char **paths, int count)
+static int is_visible(const struct dirent *e)
+{
+	return e->d_name[0] != '.';
+}
+
+/* A file, or a directory of files. */
+static int run_path(struct arguments *a, const char *path)
+{
+	struct dirent **list = NULL;
+	int count = scandir(path, &list, is_visible, alphasort), bad = 0, r = 0;
+
+	if (count < 0)
+		return run_file(a, path);
+	for (int i = 0; i < count; i++) {
+		char file[LINE_BYTES];
+
+		(void)snprintf(file, sizeof(file), "%s/%s", path, list[i]->d_name);
+		if (r >= 0)
+			r = run_file(a, file);
+		bad += r > 0 ? r : 0;
+		free(list[i]);
+	}
+	free(list);
+	return r < 0 ? r : bad;
+}
+
+static int run_paths(struct arguments *a, char **paths, int count)
 {
 	int bad = 0;
 
 	for (int i = 0; i < count; i++) {
-		int r = run_file(a, paths[i]);
+		int r = run_path(a, paths[i]);
 
 		if (r < 0)
 			return 2;
@@ -219,6 +246,6 @@ int main(int argc, char **argv)
 	a.plan.settings_count = a.run.settings_count = a.settings_count;
 	runs_setup();
 	if (optind < argc)
-		return run_files(&a, argv + optind, argc - optind);
+		return run_paths(&a, argv + optind, argc - optind);
 	return a.is_single ? single(&a) : runs_many(&a.plan);
 }

@@ -174,6 +174,14 @@ void options_draw(struct sim_options *o)
 
 /* ---- as text ---- */
 
+/* "calm": nothing fails. */
+static void set_calm(struct sim_options *o)
+{
+	for (size_t i = 0; i < FAULTS; i++)
+		memset((char *)o + faults[i].at, 0, sizeof(unsigned));
+	o->weak_disk = false;
+}
+
 static bool set_one(struct sim_options *o, const char *text, size_t len)
 {
 	const char *equal = memchr(text, '=', len);
@@ -181,6 +189,10 @@ static bool set_one(struct sim_options *o, const char *text, size_t len)
 	size_t name_len = equal ? (size_t)(equal - text) : 0, value_len = len - name_len - 1;
 	unsigned long long v;
 
+	if (len == 4 && !memcmp(text, "calm", 4)) {
+		set_calm(o);
+		return true;
+	}
 	if (!equal || !value_len || value_len >= sizeof(value) || equal[1] < '0' || equal[1] > '9')
 		return false;
 	memcpy(value, equal + 1, value_len);
@@ -235,4 +247,5 @@ void options_help(FILE *out)
 	for (size_t i = 0; i < OPTIONS; i++)
 		fprintf(out, "  %-20s %s (%u..%u)\n", options[i].name, options[i].what, options[i].least,
 			options[i].most);
+	fprintf(out, "  %-20s all faults 0, weak_disk off; others may follow\n", "calm");
 }
