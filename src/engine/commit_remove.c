@@ -71,8 +71,8 @@ int commit_unlink(struct commit *c)
 	if (n.tomb)
 		return commit_done(c, OUTCOME_SAME, &n, 0);
 	i = commit_name_seen(&n, &parent, op->name, &l);
-	/* Bytes of the sender's that were kept as a copy: to the sender this was the name, unless it is one that
-	 * an operation of the sender's failed to make. */
+	/* Bytes of the sender's that were kept as a copy: to the sender this was the name, unless it is one
+	 * that an operation of the sender's failed to make. */
 	if (i < 0 && (!l.own || l.known) && content.own && content.known && content.outcome == OUTCOME_KEPT &&
 		id_equal(&content.node, &n.node))
 		i = commit_name_made(&n, content.l);

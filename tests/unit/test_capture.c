@@ -86,7 +86,8 @@ static void test_restart(void **state)
 	do_everything(f);
 	before = node_of(f, "d/f");
 	fixture_reopen(f);
-	/* Whether the file was closed for good is not known any more; what was not sent of it is read when it is. */
+	/* Whether the file was closed for good is not known any more; what was not sent of it is read when it
+	 * is. */
 	assert_int_equal(f->replayed, 10);
 	assert_string_equal(queue(f), EVERYTHING);
 	after = node_of(f, "d/f");
