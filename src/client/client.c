@@ -24,6 +24,7 @@
 #include "link.h"
 #include "mount.h"
 #include "recover.h"
+#include "power.h"
 #include "session.h"
 #include "syncstate.h"
 
@@ -221,6 +222,22 @@ static int make_capture(struct client *c, struct buf *why)
 	return 0;
 }
 
+/* Before anything of it is sent or seen. */
+static int look_after_power(struct client *c, struct buf *why)
+{
+	size_t count = 0;
+	bool lost;
+	int r = power_was_lost(c->state, &lost);
+
+	if (!r && lost)
+		r = power_repair(c->state, &c->tree, &c->tree_lock, c->capture, &count);
+	if (!r)
+		r = power_running(c->state);
+	return r ? fail(why, r, "the backing directory %s cannot be checked after a power loss: %s",
+			   c->config->backing, err_str(r))
+		 : 0;
+}
+
 static int make_mount(struct client *c, struct buf *why)
 {
 	struct mount_config config = {
@@ -332,19 +349,23 @@ static int open_all(struct client *c, struct buf *why)
 	if (!r)
 		r = make_capture(c, why);
 	if (!r)
+		r = look_after_power(c, why);
+	if (!r)
 		r = make_session(c, why);
 	if (!r)
 		r = make_await(c, why);
 	return r ? r : check_server(c, why);
 }
 
-static void close_all(struct client *c)
+static void close_all(struct client *c, bool was_running)
 {
 	control_stop(c->control);
 	await_stop(c->await);
 	session_stop(c->session);
 	capture_close(c->capture);
 	mount_free(c->mount);
+	if (was_running && power_ended(c->state, &c->tree))
+		log_warn("the backing directory could not be synced: the next start looks for damage");
 	syncstate_close(c->state);
 	if (c->tree_is_open)
 		tree_close(&c->tree);
@@ -358,16 +379,18 @@ int client_run(const struct client_config *config, void (*ready)(void *arg, stru
 	struct buf *why)
 {
 	struct client c = {.config = config, .state_dirfd = -1, .state_lock = -1, .backing_lock = -1};
+	bool was_running;
 	int r;
 
 	rwlock_init(&c.tree_lock, RANK_TREE, "tree");
 	r = open_all(&c, why);
+	was_running = !r;
 	if (!r) {
 		ready(arg, c.mount);
 		r = mount_run(c.mount);
 		if (r)
 			buf_printf(why, "the mount at %s ended: %s", config->mountpoint, err_str(r));
 	}
-	close_all(&c);
+	close_all(&c, was_running);
 	return r;
 }

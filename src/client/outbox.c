@@ -209,8 +209,7 @@ static bool find_ghost(struct capture *c, struct entry *create, struct ghost *re
 	return true;
 }
 
-/* e leaves the queue for good, in the journal too. */
-static int drop(struct capture *c, struct entry *e)
+int outbox_drop_locked(struct capture *c, struct entry *e)
 {
 	int r = journal_ack(c->journal, &e->lsn, 1);
 
@@ -244,7 +243,7 @@ static int lay_ghost(struct capture *c, struct entry *create, const struct ghost
 				*ret_next = e;
 			continue;
 		}
-		r = end_stays ? pending_absorb(c->pending, g->end, e) : drop(c, e);
+		r = end_stays ? pending_absorb(c->pending, g->end, e) : outbox_drop_locked(c, e);
 	}
 	return r;
 }
@@ -436,7 +435,7 @@ int outbox_drop(struct capture *c, struct item *item)
 	int r;
 
 	mutex_lock(&c->lock);
-	r = drop(c, item->entry);
+	r = outbox_drop_locked(c, item->entry);
 	mutex_unlock(&c->lock);
 	item->entry = NULL;
 	return r;
@@ -449,7 +448,7 @@ int outbox_forget(struct capture *c)
 	MUTEX_GUARD(&c->lock);
 	promise_forget_all_locked(c); /* what is dropped here is not at the server */
 	while (!r && pending_first(c->pending))
-		r = drop(c, pending_first(c->pending));
+		r = outbox_drop_locked(c, pending_first(c->pending));
 	pending_forget_objects(c->pending);
 	return r;
 }

@@ -53,6 +53,8 @@ int outbox_collect(struct capture *c, size_t max, struct outbox *ret_outbox);
 /* Gives item i back to the queue, to be tried again after delay_ms (0: with the next batch). Later items that
  * depend on it must be given back as well. */
 void outbox_put_off(struct capture *c, struct item *item, uint64_t delay_ms);
+/* The entry leaves the queue for good, in the journal too. Under capture.lock. */
+int outbox_drop_locked(struct capture *c, struct entry *e);
 /* Removes the item's operation for good: it says nothing any more. */
 int outbox_drop(struct capture *c, struct item *item);
 /*

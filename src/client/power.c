@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * power.h. Called by client.c alone: at the start before session and mount, and at the end after them.
+ * Removes nothing: what it doubts goes to .syncfs/recovered.
+ */
+#include "power.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <syncfs/io.h>
+#include <syncfs/log.h>
+#include <syncfs/path.h>
+
+#include "capture_internal.h"
+#include "outbox.h"
+#include "rescan_found.h"
+
+#define BOOT_ID "/proc/sys/kernel/random/boot_id"
+#define BOOT_ID_MAX_BYTES 64
+#define TAIL_BYTES 512 /* a sector */
+#define REPLACED_MAX 8
+
+enum end { RUNNING = 'r', ENDED = 'e' };
+
+/* ---- how the last run ended ---- */
+
+/* "ID\n", and how it ended; without /proc the machine counts as never started anew. */
+static int boot_mark(enum end end, struct buf *out)
+{
+	int r = io_read_file(AT_FDCWD, BOOT_ID, BOOT_ID_MAX_BYTES, out);
+
+	if (r && r != -ENOENT)
+		return r;
+	buf_put_u8(out, (uint8_t)end);
+	return out->error;
+}
+
+static int put_mark(struct syncstate *s, enum end end)
+{
+	cleanup_buf struct buf mark = BUF_INIT;
+	int r = boot_mark(end, &mark);
+
+	if (!r)
+		r = syncstate_begin(s, true);
+	if (r)
+		return r;
+	r = syncstate_meta_put(s, "boot", mark.data, mark.len);
+	if (r) {
+		syncstate_rollback(s);
+		return r;
+	}
+	return syncstate_commit(s);
+}
+
+int power_was_lost(struct syncstate *s, bool *ret_lost)
+{
+	cleanup_buf struct buf now = BUF_INIT;
+	uint8_t last[BOOT_ID_MAX_BYTES + 1];
+	size_t len;
+	int r = syncstate_peek_meta(s, "boot", last, sizeof(last), &len);
+
+	*ret_lost = false;
+	if (r)
+		return r == -ENOENT ? 0 : r;
+	r = boot_mark(RUNNING, &now);
+	if (!r)
+		*ret_lost = len > 0 && last[len - 1] == RUNNING &&
+			(len != now.len || memcmp(last, now.data, len) != 0);
+	return r;
+}
+
+int power_running(struct syncstate *s)
+{
+	return put_mark(s, RUNNING);
+}
+
+int power_ended(struct syncstate *s, const struct tree *t)
+{
+	int r = tree_sync_all(t);
+
+	return r ? r : put_mark(s, ENDED);
+}
+
+/* ---- what it has done ---- */
+
+struct repair {
+	struct rescan_config config;
+	struct found_context found;
+	int recovered_dirfd; /* -1: not made yet */
+	size_t count;
+};
+
+/* Nodes whose agreed content is to come back. */
+struct victims {
+	struct id nodes[REPLACED_MAX + 1];
+	size_t count;
+};
+
+static bool ends_with_zeros(int fd, uint64_t size)
+{
+	uint8_t tail[TAIL_BYTES];
+	size_t len = size < sizeof(tail) ? (size_t)size : sizeof(tail);
+	ssize_t n = io_pread(fd, tail, len, (off_t)(size - len));
+
+	if (n != (ssize_t)len)
+		return false;
+	for (size_t i = 0; i < len; i++) {
+		if (tail[i])
+			return false;
+	}
+	return true; /* an empty one, too */
+}
+
+static bool had_content(struct repair *rp, const struct id *node)
+{
+	struct base_row row;
+	bool had;
+
+	if (syncstate_peek_base(rp->config.state, node, &row))
+		return false;
+	had = row.state.kind == KIND_FILE && row.state.content.size > 0;
+	base_row_fini(&row);
+	return had;
+}
+
+static bool is_unchanged(struct repair *rp, const struct id *node, const struct stat_id *now)
+{
+	struct base_row row;
+	bool same;
+
+	if (capture_is_busy(rp->config.capture, node) || syncstate_peek_base(rp->config.state, node, &row))
+		return false;
+	same = stat_id_unchanged(&row.disk, now);
+	base_row_fini(&row);
+	return same;
+}
+
+/* What the node's operations have replaced; false: not so simple, they stay. */
+static bool undoable_locked(struct capture *c, const struct id *node, struct victims *v)
+{
+	for (const struct entry *e = pending_first(c->pending); e; e = e->next) {
+		if (id_equal(&e->other, node) || e->in_flight)
+			return false;
+		if (!id_equal(&e->node, node))
+			continue;
+		if (e->type != OP_CREATE && e->type != OP_WRITE && e->type != OP_SETATTR &&
+			e->type != OP_RENAME)
+			return false;
+		if (id_is_none(&e->other))
+			continue;
+		if (v->count > REPLACED_MAX)
+			return false;
+		v->nodes[v->count++] = e->other;
+	}
+	return true;
+}
+
+static int undo_locked(struct capture *c, const struct id *node)
+{
+	struct entry *next;
+	int r = 0;
+
+	for (struct entry *e = pending_first(c->pending); e && !r; e = next) {
+		next = e->next;
+		if (id_equal(&e->node, node))
+			r = outbox_drop_locked(c, e);
+	}
+	return r;
+}
+
+/* The agreed version of the node, or of what it replaced, when there is one and nothing speaks against its
+ * coming back. */
+static bool find_victims(struct repair *rp, const struct id *node, struct victims *v)
+{
+	struct capture *c = rp->config.capture;
+	size_t n = 0;
+	bool simple;
+
+	*v = (struct victims){.nodes = {*node}, .count = 1};
+	mutex_lock(&c->lock);
+	simple = undoable_locked(c, node, v);
+	mutex_unlock(&c->lock);
+	for (size_t i = 0; simple && i < v->count; i++) {
+		if (had_content(rp, &v->nodes[i]))
+			v->nodes[n++] = v->nodes[i];
+	}
+	v->count = n;
+	return simple && n > 0;
+}
+
+static int open_recovered(struct repair *rp)
+{
+	const struct tree *t = rp->config.tree;
+
+	if (rp->recovered_dirfd >= 0)
+		return 0;
+	if (mkdirat(t->own_fd, "recovered", 0700) < 0 && errno != EEXIST)
+		return -errno;
+	rp->recovered_dirfd = openat(t->own_fd, "recovered", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	return rp->recovered_dirfd < 0 ? -errno : 0;
+}
+
+static int bring_back(struct repair *rp, const struct victims *v)
+{
+	struct missing *list = NULL;
+	struct base_row row;
+	size_t count = 0;
+	int r = 0;
+
+	for (size_t i = 0; i < v->count && !r; i++) {
+		r = syncstate_peek_base(rp->config.state, &v->nodes[i], &row);
+		for (size_t k = 0; !r && k < row.state.names_count; k++)
+			r = missing_add(&list, &count, &row.state.node, row.state.kind,
+				&row.state.names[k].parent, row.state.names[k].name);
+		if (r != -ENOENT)
+			base_row_fini(&row);
+	}
+	if (!r)
+		r = found_restore(&rp->found, list, count);
+	missing_free(list, count);
+	return r;
+}
+
+static int put_aside(
+	struct repair *rp, const struct scan_entry *e, const struct id *node, const struct victims *v)
+{
+	struct capture *c = rp->config.capture;
+	char kept[STAGE_NAME_BYTES];
+	int r = open_recovered(rp);
+
+	stage_name(kept);
+	if (!r && renameat(e->dirfd, e->name, rp->recovered_dirfd, kept) < 0)
+		r = -errno;
+	if (r)
+		return r;
+	log_warn("%s came back empty or torn from the power loss: kept as .syncfs/recovered/%s, the version "
+		 "of the "
+		 "server is fetched",
+		e->path, kept);
+	rp->count++;
+	mutex_lock(&c->lock);
+	r = undo_locked(c, node);
+	mutex_unlock(&c->lock);
+	return r ? r : bring_back(rp, v);
+}
+
+static int on_entry(void *arg, const struct scan_entry *e)
+{
+	struct repair *rp = arg;
+	cleanup_fd int fd = -1;
+	struct victims v;
+	struct id node;
+	int r;
+
+	if (tree_kind(e->stat.mode) != KIND_FILE)
+		return SCAN_DESCEND;
+	if (e->stat.nlink > 1 || capture_resolve(rp->config.capture, &e->stat, &node) ||
+		is_unchanged(rp, &node, &e->stat))
+		return SCAN_SKIP;
+	fd = tree_open_at(rp->config.tree, e->dirfd, e->name, O_RDONLY | O_NONBLOCK);
+	if (fd < 0 || !ends_with_zeros(fd, e->stat.size) || !find_victims(rp, &node, &v))
+		return SCAN_SKIP;
+	r = put_aside(rp, e, &node, &v);
+	return r ? r : SCAN_SKIP;
+}
+
+int power_repair(struct syncstate *s, const struct tree *t, struct rwlock *tree_lock, struct capture *c,
+	size_t *ret_count)
+{
+	struct mutex apply_lock;
+	struct repair rp = {.config = {.tree = t,
+				    .tree_lock = tree_lock,
+				    .apply_lock = &apply_lock,
+				    .capture = c,
+				    .state = s},
+		.recovered_dirfd = -1};
+	struct scan_ops ops = {.arg = &rp, .entry = on_entry};
+	int r;
+
+	mutex_init(&apply_lock, RANK_APPLY, "apply");
+	rp.found.config = &rp.config;
+	r = tree_scan(t, "", true, &ops);
+	if (!r && rp.count)
+		r = tree_sync_all(t);
+	if (!r && rp.count)
+		r = capture_sync(c);
+	cleanup_fd_(&rp.recovered_dirfd);
+	mutex_fini(&apply_lock);
+	*ret_count = rp.count;
+	return r;
+}
