@@ -368,6 +368,11 @@ void capture_released(struct capture *c, const struct stat_id *object)
 	c->released(c->released_arg);
 }
 
+bool capture_has_failed(struct capture *c)
+{
+	return journal_has_failed(c->journal);
+}
+
 int capture_sync(struct capture *c)
 {
 	return journal_sync(c->journal);

@@ -70,6 +70,8 @@ int capture_closed(struct capture *c, const struct stat_id *object, bool synced)
 void capture_released(struct capture *c, const struct stat_id *object);
 /* fsync of a directory: the journal is made durable. */
 int capture_sync(struct capture *c);
+/* The journal has failed: no change is accepted any more. */
+bool capture_has_failed(struct capture *c);
 
 /* ---- for the rest of the client ---- */
 

@@ -246,6 +246,13 @@ int journal_sync(struct journal *j)
 	return r;
 }
 
+bool journal_has_failed(struct journal *j)
+{
+	MUTEX_GUARD(&j->lock);
+
+	return j->failed != 0;
+}
+
 uint64_t journal_last_lsn(struct journal *j)
 {
 	MUTEX_GUARD(&j->lock);

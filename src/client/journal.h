@@ -28,6 +28,7 @@ void journal_close(struct journal *j);
 int journal_append(struct journal *j, struct record *r);
 /* Makes all appended so far durable; concurrent callers share one fdatasync. -EIO as above. */
 int journal_sync(struct journal *j);
+bool journal_has_failed(struct journal *j); /* with that -EIO */
 uint64_t journal_last_lsn(struct journal *j);
 /* These lsns need not be replayed any more (each once). Recycles segments. */
 int journal_ack(struct journal *j, const uint64_t *lsns, size_t count);

@@ -83,7 +83,10 @@ static void status(void *arg, const char *path, struct control_reply *reply)
 	st->connected = link.connected;
 	st->paused = link.paused;
 	st->since_s = (clock_mono_ms() - link.since_ms) / 1000;
-	st->last_error = copy(link.last_error);
+	st->last_error = capture_has_failed(s->parts.capture)
+		? strdup("the journal cannot be written: no change is accepted any more; free the disk or "
+			 "check it, then mount again")
+		: copy(link.last_error);
 	st->url = copy(s->parts.config->url);
 	st->mountpoint = copy(s->parts.config->mountpoint);
 	st->backing = copy(s->parts.config->backing);

@@ -16,6 +16,7 @@
 #define TICK_MS 20
 #define TOO_LONG 6 /* times the expected time: then the work is over */
 #define START_TRIES 20
+#define LOOK_MS 5000 /* from one look at `syncfsctl status` to the next */
 
 enum event_kind {
 	EV_NONE,
@@ -58,6 +59,7 @@ static struct faults {
 	bool server_down, client_down[ORACLE_CLIENTS];
 	bool healed;
 	unsigned tries;
+	uint64_t looked_ms; /* somebody at the status of the clients */
 } faults;
 
 static uint64_t now_ms(void)
@@ -127,10 +129,33 @@ static bool may_end_by_itself(void)
 	return sim_options.disk_errors || sim_options.disk_full;
 }
 
+/* Whoever sees in `syncfsctl status` that he is to mount again does so. */
+static void mount_again(struct world *w)
+{
+	for (unsigned c = 0; c < w->count; c++) {
+		struct control_reply reply = {0};
+		const char *why;
+
+		if (faults.client_down[c] || !runs(w->clients[c].proc) ||
+			!host_client_status(&w->clients[c], &reply))
+			continue;
+		why = reply.status.last_error;
+		if (why && strstr(why, "then mount again")) {
+			sim_count("mounted again after an error of the disk");
+			host_client_stop(&w->clients[c]);
+		}
+		control_reply_fini(&reply);
+	}
+}
+
 bool faults_supervise(struct world *w)
 {
 	bool all = true;
 
+	if (may_end_by_itself() && (!faults.looked_ms || now_ms() >= faults.looked_ms + LOOK_MS)) {
+		faults.looked_ms = now_ms();
+		mount_again(w);
+	}
 	if (!faults.server_down && !runs(w->server.proc)) {
 		if (w->server.proc)
 			host_server_kill(&w->server);
@@ -459,6 +484,7 @@ void faults_heal(struct world *w)
 	faults.count = 0;
 	faults.healed = true;
 	faults.tries = 0;
+	faults.looked_ms = 0;
 	net_faults(false);
 	faults.server_down = false;
 	disk_set_room(w->server.machine.disk, UINT64_MAX);
@@ -473,11 +499,6 @@ void faults_heal(struct world *w)
 		disk_fail_at(w->clients[c].machine.disk, 0, 0);
 		if (runs(w->clients[c].proc))
 			proc_kill_at(w->clients[c].proc, 0);
-	}
-	/* A journal that could not be written says so, and asks to be mounted again. */
-	for (unsigned c = 0; sim_options.disk_errors && c < w->count; c++) {
-		if (runs(w->clients[c].proc))
-			host_client_stop(&w->clients[c]);
 	}
 	if (sim_options.hand_edits)
 		host_server_answer_held(&w->server, sim_chance(STREAM_FAULT, 500000));

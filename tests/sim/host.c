@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/types.h>
 
+#include "capture.h"
 #include "client.h"
 #include "config.h"
 #include "control.h"
@@ -20,6 +21,7 @@
 #include "mount.h"
 #include "session_internal.h"
 #include "sim.h"
+#include "syncstate.h"
 
 #define MS 1000000ull
 #define END_MS 900000 /* a stop that takes longer hangs */
@@ -303,6 +305,78 @@ static void ask_idle(void *arg)
 	waitq_wake_all(&q->over);
 }
 
+/* ---- what is left to apply, for the trace ---- */
+
+static const char *hex_end(const struct id *id)
+{
+	static char hex[4][64];
+	static unsigned turn;
+	char *h = hex[turn = (turn + 1) % 4];
+
+	(void)id_to_hex(id, h);
+	return h + strlen(h) - 8;
+}
+
+static void tell_node(const char *what, const struct node_state *n)
+{
+	sim_trace("  %s %s kind %d%s, seq %llu, c %lld, a %lld", what, hex_end(&n->node), (int)n->kind,
+		n->tomb ? ", dead" : "", (unsigned long long)n->seq, (long long)n->c, (long long)n->a);
+	for (size_t i = 0; i < n->names_count; i++)
+		sim_trace("    %s in %s, l %lld", n->names[i].name, hex_end(&n->names[i].parent),
+			(long long)n->names[i].l);
+}
+
+static void tell_holders(struct syncstate *s, const struct node_state *r)
+{
+	for (size_t i = 0; i < r->names_count; i++) {
+		struct base_row row;
+		struct id holder;
+
+		if (syncstate_peek_name(s, &r->names[i].parent, r->names[i].name, &holder) ||
+			id_equal(&holder, &r->node) || syncstate_peek_base(s, &holder, &row))
+			continue;
+		tell_node("its name is held by", &row.state);
+		base_row_fini(&row);
+	}
+}
+
+static void tell_left(struct session_run *s, const struct node_state *r)
+{
+	struct base_row row;
+
+	tell_node("R", r);
+	if (capture_is_busy(s->parts.capture, &r->node))
+		sim_trace("    something of it is pending here");
+	if (syncstate_peek_base(s->parts.state, &r->node, &row)) {
+		sim_trace("    not in S");
+	} else {
+		tell_node("S", &row.state);
+		base_row_fini(&row);
+	}
+	tell_holders(s->parts.state, r);
+}
+
+static void ask_left(void *arg)
+{
+	struct question *q = arg;
+	struct node_state *nodes;
+	size_t count = 0;
+
+	if (q->run->ops) {
+		struct session_run *s = q->run->ops_arg;
+
+		if (syncstate_peek_remotes(s->parts.state, 0, 20, &nodes, &count) == 0) {
+			for (size_t i = 0; i < count; i++) {
+				tell_left(s, &nodes[i]);
+				node_state_fini(&nodes[i]);
+			}
+			free(nodes);
+		}
+	}
+	q->is_over = true;
+	waitq_wake_all(&q->over);
+}
+
 /* False: it is not running, or has ended meanwhile. */
 static bool ask(struct client_host *c, struct question *q, void (*fn)(void *arg))
 {
@@ -335,6 +409,11 @@ bool host_client_status(struct client_host *c, struct control_reply *ret_reply)
 		return false;
 	*ret_reply = *q->reply;
 	return true;
+}
+
+void host_client_tell_left(struct client_host *c)
+{
+	(void)ask(c, question_new(), ask_left);
 }
 
 bool host_client_is_idle(struct client_host *c)

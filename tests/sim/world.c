@@ -72,6 +72,7 @@ static void tell_unrest(struct world *w)
 			(unsigned long long)reply.status.cursor_seq,
 			reply.status.connected ? "connected" : "not connected",
 			reply.status.last_error ? reply.status.last_error : "");
+		host_client_tell_left(&w->clients[c]);
 		control_reply_fini(&reply);
 	}
 }
