@@ -157,6 +157,19 @@ static int spot_look(
 	return -EAGAIN;
 }
 
+/*
+ * Who holds the spot waits for what is to come there, which has no place yet that it could take: it goes
+ * beside.
+ */
+static int make_way(struct round *rd, struct spot *s, enum holder *holder, struct job *other)
+{
+	int r = *holder == HOLDER_SWAP ? apply_set_aside(rd, other, s) : 0;
+
+	if (!r && *holder == HOLDER_SWAP)
+		*holder = HOLDER_NONE;
+	return r;
+}
+
 /* ---- further names ---- */
 
 /* Gives the job's object, which lies at its first name, the further name of the spot. */
@@ -199,6 +212,8 @@ static int add_link(struct round *rd, struct job *j, const struct dentry *d)
 	if (r)
 		return r;
 	r = spot_look(rd, j, &s, &holder, &other);
+	if (!r)
+		r = make_way(rd, &s, &holder, other);
 	if (!r && holder != HOLDER_SELF)
 		r = link_at(rd, j, &s, holder, other);
 	spot_fini(&s);
@@ -216,6 +231,8 @@ static int create_at(struct round *rd, struct job *j, struct spot *s)
 	enum holder holder;
 	int r = spot_look(rd, j, s, &holder, &other);
 
+	if (!r)
+		r = make_way(rd, s, &holder, other);
 	if (!r)
 		r = spot_put(rd, s, holder, other, j->stage, &placed);
 	if (r)
@@ -408,7 +425,7 @@ static int move_name(
 		return r;
 	r = spot_open(rd, &to_name->parent, to_name->name, &to);
 	if (!r) {
-		r = move_between(rd, j, &from, &to);
+		r = has_name(&j->s.state, &from) ? move_between(rd, j, &from, &to) : -EAGAIN;
 		if (r >= 0 && tree_stat(to.dirfd, to.name, &now) == 0 &&
 			stat_id_same_object(&now, &j->s.disk) && now.mtime_ns == j->s.disk.mtime_ns &&
 			now.size == j->s.disk.size)

@@ -66,6 +66,16 @@ def test_directory_into_what_was_in_it(away):
     assert has(b / "d/was_above/in_d", "in d") and has(b / "d/in_e", "in e")
 
 
+@pytest.mark.parametrize("name", ["f", "d"])
+def test_into_a_directory_that_then_takes_its_place(away, name):
+    a, b = away
+    os.mkdir(a / "new")
+    os.rename(a / name, a / "new/was")
+    os.rename(a / "new", a / name)
+    come_back(a, b)
+    assert has(b / "f/was", "f") if name == "f" else has(b / "d/was/in_d", "in d")
+
+
 def test_directory_replaced_by_one_that_takes_its_files(away):
     a, b = away
     os.mkdir(a / "new")
