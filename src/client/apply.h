@@ -26,6 +26,7 @@ struct job {
 	bool claimed; /* seen under the tree lock to be as planned, and held back from the uploader */
 	struct plan plan;
 	enum job_state state;
+	bool unfetched; /* its content could not be staged */
 	bool ring; /* waits for a node whose steps led here: a ring */
 	bool staged, bound, taken; /* taken: stage holds something displaced, to be dropped after the round */
 	char stage[STAGE_NAME_BYTES]; /* the new object; after an exchange what it displaced */

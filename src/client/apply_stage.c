@@ -134,6 +134,34 @@ static bool is_network(int r)
 	return r == -ENOTCONN || r == -ETIMEDOUT || r == -EREMOTEIO || r == -EAGAIN;
 }
 
+static bool has_name(const struct node_state *n, const struct dentry *d)
+{
+	for (size_t i = 0; i < n->names_count; i++) {
+		if (id_equal(&n->names[i].parent, &d->parent) && strcmp(n->names[i].name, d->name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Who is to make room for what could not be fetched stays until it is here: somebody reads it under that
+ * name. */
+static void keep_room_makers(struct round *rd, const struct job *unfetched)
+{
+	for (size_t i = 0; i < unfetched->r.names_count; i++) {
+		const struct dentry *d = &unfetched->r.names[i];
+
+		for (size_t k = 0; k < rd->count; k++) {
+			struct job *j = &rd->jobs[k];
+
+			if (j == unfetched || j->state == JOB_WAIT || !j->has_s || j->outdated ||
+				!has_name(&j->s.state, d) || (!j->r.tomb && has_name(&j->r, d)))
+				continue;
+			drop_stage(rd, j);
+			j->state = JOB_WAIT;
+		}
+	}
+}
+
 int apply_stage_round(struct round *rd)
 {
 	size_t files = 0, work = 0;
@@ -155,6 +183,7 @@ int apply_stage_round(struct round *rd)
 		}
 		drop_stage(rd, j);
 		j->state = JOB_WAIT;
+		j->unfetched = true;
 		rd->retry = true;
 		if (r == -ECANCELED || r == -ENOMEM)
 			return r;
@@ -165,6 +194,10 @@ int apply_stage_round(struct round *rd)
 		if (!is_network(r))
 			log_warn("fetching %s: %s, trying again",
 				j->r.names_count ? j->r.names[0].name : "a file", err_str(r));
+	}
+	for (size_t i = 0; i < rd->count; i++) {
+		if (rd->jobs[i].unfetched)
+			keep_room_makers(rd, &rd->jobs[i]);
 	}
 	FAILPOINT("A1");
 	r = files ? sync_staged(rd, files) : 0;
