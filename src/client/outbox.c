@@ -233,8 +233,13 @@ static int lay_ghost(struct capture *c, struct entry *create, const struct ghost
 	struct entry *next;
 	int r = end_stays ? pending_retarget(c->pending, g->end, &node, &g->replaced) : 0;
 
-	if (end_stays)
-		g->end->remains = g->remains;
+	if (end_stays) {
+		const struct local *replaced = pending_find(c->pending, &g->replaced);
+
+		/* The end is later than the name went: others that were there then may have gone before it.
+		 */
+		g->end->remains = g->remains && replaced && replaced->names_count;
+	}
 	*ret_next = NULL;
 	for (struct entry *e = create; e && !r; e = next) {
 		next = e->next;

@@ -185,6 +185,29 @@ static void test_one_of_several_names(void **state)
 	outbox_fini(&o);
 }
 
+/* A ghost takes one of two names and goes, after the other name went: the last removal knows the content. */
+static void test_last_name_by_ghost(void **state)
+{
+	struct fixture *f = *state;
+	struct outbox o;
+
+	write_file(f, "f", "text");
+	agree(f, &ID_ROOT, "f", 9);
+	do_link(f, "f", "g");
+	do_create(f, "", "t", KIND_FILE);
+	do_rename(f, "t", "f", 0);
+	do_unlink(f, "g");
+	do_unlink(f, "f");
+	o = collect(f);
+	assert_int_equal(outbox_number(f->capture, &o, 1), 0);
+	assert_int_equal(o.count, 3);
+	assert_string_equal(o.items[1].op.name, "g");
+	assert_string_equal(o.items[2].op.name, "f");
+	assert_int_equal(o.items[2].op.base_c, 9);
+	outbox_return(f->capture, &o);
+	outbox_fini(&o);
+}
+
 static void test_put_off(void **state)
 {
 	struct fixture *f = *state;
@@ -790,6 +813,7 @@ int main(void)
 		TEST(test_order_and_limit),
 		TEST(test_made_is_not_idle),
 		TEST(test_one_of_several_names),
+		TEST(test_last_name_by_ghost),
 		TEST(test_put_off),
 		TEST(test_bases),
 		TEST(test_came_and_went),
