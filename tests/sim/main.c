@@ -16,7 +16,7 @@
 #define SETTINGS_MAX 64
 #define LINE_BYTES 4096
 
-enum { SEED = 256, SEEDS, JOBS, MINUTES, SET, TRACE, SHRINK, TWICE, FAILURES, HERE, HELP };
+enum { SEED = 256, SEEDS, JOBS, MINUTES, SET, TRACE, SHRINK, TWICE, FAILURES, SKIP, HERE, HELP };
 
 static const struct option long_options[] = {
 	{"seed", required_argument, NULL, SEED},
@@ -28,6 +28,7 @@ static const struct option long_options[] = {
 	{"shrink", no_argument, NULL, SHRINK},
 	{"twice-ppm", required_argument, NULL, TWICE},
 	{"failures", required_argument, NULL, FAILURES},
+	{"skip", required_argument, NULL, SKIP},
 	{"here", no_argument, NULL, HERE},
 	{"help", no_argument, NULL, HELP},
 	{0},
@@ -52,6 +53,7 @@ static void help(void)
 	       "  --jobs N        so many at once (default: processors)\n"
 	       "  --minutes M     no new runs after that time\n"
 	       "  --failures N    no new runs after N failures (default 20)\n"
+	       "  --skip A,B,...  leaves out these seeds\n"
 	       "  --twice-ppm N   so many of a million runs are repeated and compared (default 10000)\n"
 	       "  --set ...       options that are not to be drawn from the seed, see below\n"
 	       "  --trace FILE    writes all of the trace, - to stdout\n"
@@ -119,6 +121,9 @@ static bool take(struct arguments *a, int option, const char *value)
 		return number32(value, PPM, &a->plan.twice_ppm);
 	case FAILURES:
 		return number32(value, 1000000, &a->plan.failures_max);
+	case SKIP:
+		a->plan.skip = value;
+		return strspn(value, "0123456789,") == strlen(value);
 	case SHRINK:
 		a->shrink = true;
 		return true;

@@ -249,10 +249,20 @@ static void say_progress(struct runs *runs)
 		runs->failed, minutes > 0 ? (double)runs->done / minutes : 0);
 }
 
-static bool wants_more(const struct runs *runs)
+static bool is_skipped(const char *skip, uint64_t seed)
+{
+	for (; skip && *skip; skip += strcspn(skip, ","), skip += *skip == ',')
+		if (strtoull(skip, NULL, 10) == seed)
+			return true;
+	return false;
+}
+
+static bool wants_more(struct runs *runs)
 {
 	const struct runs_plan *plan = runs->plan;
 
+	while (runs->next_seed <= plan->last && is_skipped(plan->skip, runs->next_seed))
+		runs->next_seed++;
 	return runs->next_seed <= plan->last && runs->failed < plan->failures_max &&
 		(!plan->minutes || now_s() - runs->started < 60.0 * plan->minutes);
 }

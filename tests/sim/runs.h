@@ -18,6 +18,7 @@ struct runs_plan {
 	uint64_t first, last; /* seeds */
 	const char *const *settings;
 	size_t settings_count;
+	const char *skip; /* seeds that are left out: "3,17"; may be NULL */
 	unsigned jobs;
 	unsigned minutes; /* no new run after that; 0: all seeds */
 	unsigned twice_ppm; /* so many of the runs are repeated, and the traces compared */
