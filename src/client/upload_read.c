@@ -269,6 +269,16 @@ static bool is_equal(const struct op *op, const struct node_state *n)
 	return false;
 }
 
+/* Earlier operations of the batch on the same name have yet to be sent. */
+static bool follows_another(const struct reading *rd)
+{
+	for (const struct item *i = rd->o->items; i != rd->item; i++) {
+		if (!i->adopt && i->entry && outbox_depends(rd->item, i))
+			return true;
+	}
+	return false;
+}
+
 static int try_adopt(struct reading *rd)
 {
 	struct item *i = rd->item;
@@ -282,7 +292,7 @@ static int try_adopt(struct reading *rd)
 	r = told_at(rd, &i->remote);
 	if (r)
 		return r == -ENOENT ? READ_READY : r;
-	if (!is_equal(&i->op, &i->remote)) {
+	if (!is_equal(&i->op, &i->remote) || follows_another(rd)) {
 		node_state_fini(&i->remote);
 		return READ_READY;
 	}
