@@ -289,8 +289,14 @@ int spot_put(struct round *rd, struct spot *s, enum holder holder, struct job *o
 {
 	const struct applier_config *c = rd->config;
 	struct stat_id expected;
-	int r;
+	int r = 0;
 
+	if (holder == HOLDER_SWAP) { /* what is new has no place to give in exchange */
+		r = apply_set_aside(rd, other, s);
+		holder = HOLDER_NONE;
+	}
+	if (r)
+		return r;
 	if (holder == HOLDER_NONE) {
 		r = stage_set_owner(c->tree, stage, s->dirfd, c->uid, c->gid);
 		if (!r)
