@@ -452,6 +452,7 @@ int pending_retarget(struct pending *p, struct entry *e, const struct id *from, 
 	if (gives_up_a_name) {
 		/* Renamed over another name of its own, which the server still has there: only the old name
 		 * goes. */
+		(void)count_name(p, &e->new_parent, e->new_name, -1);
 		e->type = OP_UNLINK;
 		e->other = e->new_parent = ID_NONE;
 		free(e->new_name);

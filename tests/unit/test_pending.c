@@ -332,6 +332,24 @@ static void test_names_in_the_queue(void **state)
 	assert_false(pending_has_name(pending, &ID_ROOT, "b"));
 }
 
+/* A rename over the node's own other name becomes an unlink: it names one less. */
+static void test_name_given_up(void **state)
+{
+	struct id node = id_of(2), ghost = id_of(3);
+	struct entry *e;
+
+	put_base(2, &ID_ROOT, "a", KIND_FILE);
+	create(3, &ID_ROOT, "b");
+	e = enqueue(OP_RENAME, 2, 3, &ID_ROOT, "a", &ID_ROOT, "b");
+	pending_remove(pending, pending_first(pending));
+	assert_int_equal(pending_retarget(pending, e, &ghost, &node), 0);
+	assert_int_equal(e->type, OP_UNLINK);
+	assert_false(pending_has_name(pending, &ID_ROOT, "b"));
+	assert_true(pending_has_name(pending, &ID_ROOT, "a"));
+	pending_remove(pending, e);
+	assert_false(pending_has_name(pending, &ID_ROOT, "a"));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -346,6 +364,7 @@ int main(void)
 		TEST(test_alias),
 		TEST(test_alias_to_a_local),
 		TEST(test_names_in_the_queue),
+		TEST(test_name_given_up),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
