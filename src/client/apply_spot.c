@@ -196,6 +196,17 @@ static bool same_state(const struct node_state *a, const struct node_state *b)
 	return same;
 }
 
+/* Found here, too, and removed since the plan was made, it is as unknown as it was; but R is not there. */
+static int still_told(const struct round *rd, const struct id *node)
+{
+	struct node_state told;
+	int r = syncstate_peek_remote(rd->config->state, node, &told);
+
+	if (!r)
+		node_state_fini(&told);
+	return r == -ENOENT ? -EAGAIN : r;
+}
+
 /*
  * Changes made here may have been sent and settled since the plan was made: then S is another, and the plan
  * is void. Otherwise the uploader keeps off the node until S := R, or that would undo what it settles.
@@ -211,8 +222,8 @@ int apply_claim(struct round *rd, struct job *j)
 		return -EAGAIN;
 	r = apply_peek_base(rd, &j->r.node, &now);
 	if (r == -ENOENT) {
-		j->claimed = !j->has_s;
-		r = j->has_s ? -EAGAIN : 0;
+		r = j->has_s ? -EAGAIN : still_told(rd, &j->r.node);
+		j->claimed = !r;
 	} else if (!r) {
 		r = j->has_s && same_state(&now.state, &j->s.state) &&
 				stat_id_same_object(&now.disk, &j->s.disk)
