@@ -232,7 +232,7 @@ static int look_after_power(struct client *c, struct buf *why)
 	if (!r && lost)
 		r = power_repair(c->state, &c->tree, &c->tree_lock, c->capture, &count);
 	if (!r)
-		r = power_running(c->state);
+		r = power_running(c->state, lost);
 	return r ? fail(why, r, "the backing directory %s cannot be checked after a power loss: %s",
 			   c->config->backing, err_str(r))
 		 : 0;

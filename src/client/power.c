@@ -19,6 +19,7 @@
 
 #include "capture_internal.h"
 #include "outbox.h"
+#include "rescan.h"
 #include "rescan_found.h"
 
 #define BOOT_ID "/proc/sys/kernel/random/boot_id"
@@ -41,7 +42,7 @@ static int boot_mark(enum end end, struct buf *out)
 	return out->error;
 }
 
-static int put_mark(struct syncstate *s, enum end end)
+static int put_mark(struct syncstate *s, enum end end, bool lost)
 {
 	cleanup_buf struct buf mark = BUF_INIT;
 	int r = boot_mark(end, &mark);
@@ -51,6 +52,8 @@ static int put_mark(struct syncstate *s, enum end end)
 	if (r)
 		return r;
 	r = syncstate_meta_put(s, "boot", mark.data, mark.len);
+	if (!r && lost)
+		r = rescan_doubt(s);
 	if (r) {
 		syncstate_rollback(s);
 		return r;
@@ -75,16 +78,16 @@ int power_was_lost(struct syncstate *s, bool *ret_lost)
 	return r;
 }
 
-int power_running(struct syncstate *s)
+int power_running(struct syncstate *s, bool lost)
 {
-	return put_mark(s, RUNNING);
+	return put_mark(s, RUNNING, lost);
 }
 
 int power_ended(struct syncstate *s, const struct tree *t)
 {
 	int r = tree_sync_all(t);
 
-	return r ? r : put_mark(s, ENDED);
+	return r ? r : put_mark(s, ENDED, false);
 }
 
 /* ---- what it has done ---- */

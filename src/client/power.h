@@ -18,7 +18,9 @@ struct tree;
 /* The machine has been started anew since the last run, which did not end by itself. -errno. */
 int power_was_lost(struct syncstate *s, bool *ret_lost);
 /* From now on an end without power_ended() is a crash. -errno. */
-int power_running(struct syncstate *s);
+/* lost: what was written in place and was not synced may be there, while size and times are the old ones: the
+ * scan reads all files once. */
+int power_running(struct syncstate *s, bool lost);
 /* All is on disk, and nothing runs any more. -errno: then the next start takes it for a power loss. */
 int power_ended(struct syncstate *s, const struct tree *t);
 /*

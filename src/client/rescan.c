@@ -29,6 +29,7 @@ struct rescan {
 	_Atomic uint64_t approved; /* relaxed: so many of the held may go */
 	_Atomic bool restore; /* relaxed: the held are to come back */
 	_Atomic bool first_done, stopping; /* relaxed flags */
+	bool doubt; /* the thread's own: files are read, whatever their identity says */
 };
 
 /* One child that the agreed state has in the directory being walked. */
@@ -109,9 +110,9 @@ static int push(struct walk *w, const struct id *node, bool is_new)
 }
 
 /* The same object, with what we compare as it was: a directory's own times say nothing. */
-static bool is_unchanged(const struct child *c, const struct stat_id *now)
+static bool is_unchanged(const struct walk *w, const struct child *c, const struct stat_id *now)
 {
-	if (!stat_id_same_object(&c->disk, now))
+	if (!stat_id_same_object(&c->disk, now) || (w->s->doubt && c->kind == KIND_FILE))
 		return false;
 	if (c->kind == KIND_DIR)
 		return (now->mode & 0777) == c->mode;
@@ -134,7 +135,7 @@ static int on_entry(void *arg, const struct scan_entry *e)
 		c->seen = true;
 	if (c && stat_id_same_object(&c->disk, &e->stat) &&
 		!capture_has_left(w->s->config.capture, &c->node, &f->node, e->name, &dead)) {
-		if (!is_unchanged(c, &e->stat))
+		if (!is_unchanged(w, c, &e->stat))
 			r = found_changed(&w->found, e, &c->node);
 	} else {
 		r = found_new(&w->found, e, &f->node, c ? &c->node : NULL, &node, &is_new);
@@ -227,6 +228,35 @@ static int settle_missing(struct walk *w)
 	return r;
 }
 
+/* ---- doubt ---- */
+
+int rescan_doubt(struct syncstate *s)
+{
+	return syncstate_meta_put(s, "doubt", "1", 1);
+}
+
+static bool is_in_doubt(struct syncstate *s)
+{
+	char mark[1];
+	size_t len = 0;
+
+	return syncstate_peek_meta(s, "doubt", mark, sizeof(mark), &len) != -ENOENT && len > 0;
+}
+
+static int end_doubt(struct syncstate *s)
+{
+	int r = syncstate_begin(s, false);
+
+	if (r)
+		return r;
+	r = syncstate_meta_put(s, "doubt", "", 0);
+	if (r) {
+		syncstate_rollback(s);
+		return r;
+	}
+	return syncstate_commit(s);
+}
+
 static int scan_once(struct rescan *s)
 {
 	struct walk *w = calloc(1, sizeof(*w));
@@ -236,12 +266,15 @@ static int scan_once(struct rescan *s)
 	if (!w)
 		return -ENOMEM;
 	w->s = s;
+	s->doubt = is_in_doubt(s->config.state);
 	w->found = (struct found_context){.config = &s->config};
 	r = push(w, &ID_ROOT, false);
 	if (!r)
 		r = tree_scan(s->config.tree, "", true, &ops);
 	if (!r)
 		r = settle_missing(w);
+	if (!r && s->doubt)
+		r = end_doubt(s->config.state);
 	while (w->depth)
 		pop(w);
 	missing_free(w->missing, w->missing_count);

@@ -278,7 +278,7 @@ static int look_changed(struct found_context *f, const struct scan_entry *e, con
 		return -EAGAIN;
 	if (content || attr)
 		return queue(f, &r, &now);
-	return row->state.kind == KIND_DIR ? 0 : refresh(f, &now, row);
+	return row->state.kind == KIND_DIR || stat_id_unchanged(&row->disk, &now) ? 0 : refresh(f, &now, row);
 }
 
 int found_changed(struct found_context *f, const struct scan_entry *e, const struct id *node)

@@ -152,7 +152,7 @@ static void test_was_lost(void **state)
 	struct fixture *f = *state;
 
 	assert_false(was_lost(f)); /* the first run */
-	assert_int_equal(power_running(f->state), 0);
+	assert_int_equal(power_running(f->state, false), 0);
 	assert_false(was_lost(f)); /* killed, but the machine runs on */
 	assert_int_equal(power_ended(f->state, &f->tree), 0);
 	assert_false(was_lost(f));
