@@ -312,6 +312,7 @@ static int fill_item(struct capture *c, struct entry *e, struct item *i, struct 
 
 	*i = (struct item){.entry = e,
 		.lsn = e->lsn,
+		.send_all = e->send_all,
 		.remains = e->remains,
 		.synced = e->synced,
 		.promised = e->promises,
@@ -411,6 +412,14 @@ int outbox_collect(struct capture *c, size_t max, struct outbox *ret_outbox)
 		*ret_outbox = o;
 	}
 	return r;
+}
+
+void outbox_put_off_missing(struct capture *c, struct item *item, uint64_t delay_ms)
+{
+	mutex_lock(&c->lock);
+	item->entry->send_all = true;
+	mutex_unlock(&c->lock);
+	outbox_put_off(c, item, item->send_all ? delay_ms : 0);
 }
 
 void outbox_put_off(struct capture *c, struct item *item, uint64_t delay_ms)

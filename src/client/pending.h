@@ -33,6 +33,7 @@ struct entry {
 	struct id node, other, parent, new_parent;
 	char *name, *new_name, *target;
 	bool in_flight;
+	bool send_all; /* the server misses chunks that it believed to have */
 	/* OP_UNLINK, OP_RENAME over it: the object has other names here, so no content goes with this one */
 	bool remains;
 	bool synced; /* content was fsynced: may be sent while writers are left */

@@ -137,6 +137,8 @@ static int find_missing(struct reading *rd, struct wanted *w)
 		if (!w->count || !hash_equal(&w->missing[w->count - 1], &w->missing[i]))
 			w->missing[w->count++] = w->missing[i];
 	}
+	if (rd->item->send_all)
+		return 0;
 	r = remote_chunks_missing(rd->u->remote, w->missing, &w->count);
 	if (!r)
 		qsort(w->missing, w->count, sizeof(*w->missing), compare_hashes);

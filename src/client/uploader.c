@@ -31,6 +31,7 @@
 #define IDLE_WAIT_MS 60000
 #define TRIM_OPS 2000
 #define UNREADABLE_WAIT_MS 30000
+#define MISSING_WAIT_MS 1000 /* all of it was sent, and still the server misses some */
 
 struct uploader {
 	struct uploader_config config;
@@ -224,7 +225,9 @@ static int settle_partly(struct uploader *u, struct outbox *o, struct batch_repl
 			last_opno = o->items[i].op.opno;
 			continue;
 		}
-		if (o->items[i].entry)
+		if (o->items[i].entry && at == done + 1)
+			outbox_put_off_missing(u->config.capture, &o->items[i], MISSING_WAIT_MS);
+		else if (o->items[i].entry)
 			outbox_put_off(u->config.capture, &o->items[i], 0);
 	}
 	return settle(u, o, reply, last_opno);
