@@ -166,6 +166,16 @@ static int found_unknown(struct found_context *f, const struct scan_entry *e, co
 	return error ? error : queue(f, &r, &e->stat);
 }
 
+/* The walk goes by names: since it has looked up the directory, another one may have been placed there. */
+static bool is_in(struct found_context *f, const struct scan_entry *e, const struct id *parent)
+{
+	struct stat_id dir;
+	struct id node;
+
+	return tree_stat(e->dirfd, "", &dir) == 0 && capture_resolve(f->config->capture, &dir, &node) == 0 &&
+		id_equal(&node, parent);
+}
+
 static int look_new(struct found_context *f, const struct scan_entry *e, const struct id *parent,
 	const struct id *replaced, struct id *ret_node, bool *ret_is_new)
 {
@@ -175,6 +185,10 @@ static int look_new(struct found_context *f, const struct scan_entry *e, const s
 
 	if (r || !stat_id_same_object(&now, &e->stat))
 		return -EAGAIN;
+	if (!is_in(f, e, parent)) {
+		capture_want_scan(f->config->capture);
+		return -EAGAIN;
+	}
 	r = capture_resolve(f->config->capture, &now, ret_node);
 	/* Removed, says the journal, but a power cut has left it on the disk: it is there, so it begins anew.
 	 */
