@@ -205,10 +205,16 @@ bool disk_has_room(const struct disk *d, uint64_t more)
 	return d->used <= d->room && more <= d->room - d->used;
 }
 
-void disk_fail_at(struct disk *d, uint64_t calls, int error)
+void disk_fail_spell(struct disk *d, uint64_t calls, uint64_t count, int error)
 {
 	d->fail_at = calls ? d->calls + calls : 0;
+	d->fail_count = count;
 	d->fail_error = error;
+}
+
+void disk_fail_at(struct disk *d, uint64_t calls, int error)
+{
+	disk_fail_spell(d, calls, 1, error);
 }
 
 uint64_t disk_calls(const struct disk *d)
@@ -218,9 +224,10 @@ uint64_t disk_calls(const struct disk *d)
 
 int disk_fault(struct disk *d)
 {
-	if (++d->calls != d->fail_at)
+	if (++d->calls < d->fail_at || !d->fail_at)
 		return 0;
-	d->fail_at = 0;
+	if (d->calls >= d->fail_at + d->fail_count - 1)
+		d->fail_at = 0;
 	sim_count("fault: a call of the disk failed");
 	return -d->fail_error;
 }

@@ -35,6 +35,7 @@ void disk_set_room(struct disk *d, uint64_t bytes); /* ENOSPC beyond; UINT64_MAX
 uint64_t disk_used(const struct disk *d);
 /* The call after `calls` more ones that could fail so fails with -error, once. 0 calls: none. */
 void disk_fail_at(struct disk *d, uint64_t calls, int error);
+void disk_fail_spell(struct disk *d, uint64_t calls, uint64_t count, int error); /* so many in a row */
 uint64_t disk_calls(const struct disk *d); /* made so far */
 uint64_t disk_changes(const struct disk *d, const char *below); /* changes under a path so far (I10) */
 

@@ -116,7 +116,7 @@ struct disk {
 	size_t free_first, free_count, free_cap;
 
 	uint64_t room, used;
-	uint64_t calls, fail_at;
+	uint64_t calls, fail_at, fail_count;
 	int fail_error;
 	bool coarse; /* times in steps of 4 ms */
 	uint32_t cookie; /* of renames, for inotify */

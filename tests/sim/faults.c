@@ -123,10 +123,16 @@ static bool runs(const struct proc *p)
 	return p && proc_is_alive(p);
 }
 
+/* Calls of a disk. */
+static bool fails(void)
+{
+	return sim_options.disk_errors || sim_options.client_fails_at || sim_options.server_fails_at;
+}
+
 /* What has died at its point, or ended by itself. */
 static bool may_end_by_itself(void)
 {
-	return sim_options.disk_errors || sim_options.disk_full;
+	return fails() || sim_options.disk_full;
 }
 
 /* Whoever sees in `syncfsctl status` that he is to mount again does so. */
@@ -464,6 +470,10 @@ void faults_run(struct world *w)
 	struct event e;
 
 	draw_all(w, length_ms);
+	disk_fail_spell(w->clients[0].machine.disk, sim_options.client_fails_at,
+		sim_options.fail_calls ? sim_options.fail_calls : 1, EIO);
+	disk_fail_spell(w->server.machine.disk, sim_options.server_fails_at,
+		sim_options.fail_calls ? sim_options.fail_calls : 1, EIO);
 	while (w->people && now_ms() < end_ms && w->ops_left) {
 		sim_sleep_ms(TICK_MS);
 		while (take(&e))

@@ -41,6 +41,9 @@ struct sim_options {
 	unsigned partitions, client_kills, client_cuts, server_kills, server_cuts; /* how often in a run */
 	unsigned server_restores, client_restores, client_clones, remounts; /* likewise */
 	unsigned disk_full, disk_errors; /* spells of ENOSPC; single calls that fail with EIO */
+	/* The n-th call of client 0's disk, of the server's, fails with EIO, and those that follow; 0: none.
+	 * For sweeps over all n: never drawn. */
+	unsigned client_fails_at, server_fails_at, fail_calls;
 	unsigned clock_jumps;
 	unsigned hand_edits; /* straight in the server's directory */
 	bool weak_disk; /* fsync of a file makes only its bytes durable, not its name */

@@ -43,7 +43,8 @@ static bool is_understood(int r)
 	case -ENOSPC:
 		return sim_options.disk_full > 0;
 	case -EIO:
-		return sim_options.disk_errors > 0 || sim_options.disk_full > 0;
+		return sim_options.disk_errors > 0 || sim_options.disk_full > 0 ||
+			sim_options.client_fails_at > 0;
 	default:
 		return false;
 	}
