@@ -40,8 +40,14 @@ struct uploader {
 	uint64_t next_opno; /* the thread's own */
 	uint64_t wakeups;
 	uint64_t trimmed_ops; /* sent when memory was last given back */
-	bool unsettled; /* the file may have a batch that the server has carried out: it goes first, as it is
-			 */
+	/*
+	 * The file may have a batch that the server has carried out: it goes first, as it is. One of this run
+	 * is kept with its entries in flight, or what is written meanwhile would count as sent with them.
+	 */
+	bool unsettled, has_kept;
+	struct outbox kept;
+	struct buf kept_bytes;
+	uint64_t kept_last_opno;
 	size_t batch_ops; /* small after a batch that the server refused whole, so that its culprit is found
 			   */
 	uint64_t next_due_ms; /* when something that was put off is due again; 0: nothing */
@@ -303,6 +309,35 @@ static int narrow_down(struct uploader *u, struct outbox *o, int error)
 	return r;
 }
 
+static bool ends_the_run(int r)
+{
+	return r == -ECANCELED || is_identity_error(r);
+}
+
+/* Takes both when the batch has to go again as it is. */
+static void keep_unsettled(
+	struct uploader *u, int r, struct outbox *o, struct buf *encoded, uint64_t last_opno)
+{
+	if (!u->unsettled || !r || ends_the_run(r))
+		return;
+	u->kept = *o;
+	u->kept_bytes = *encoded;
+	u->kept_last_opno = last_opno;
+	u->has_kept = true;
+	*o = (struct outbox){0};
+	*encoded = (struct buf)BUF_INIT;
+}
+
+static void drop_kept(struct uploader *u)
+{
+	if (!u->has_kept)
+		return;
+	outbox_return(u->config.capture, &u->kept);
+	outbox_fini(&u->kept);
+	buf_fini(&u->kept_bytes);
+	u->has_kept = false;
+}
+
 static int send_batch(struct uploader *u, struct outbox *o, const struct buf *raw)
 {
 	cleanup_buf struct buf encoded = BUF_INIT;
@@ -327,7 +362,10 @@ static int send_batch(struct uploader *u, struct outbox *o, const struct buf *ra
 	}
 	if (!r && u->batch_ops < BATCH_OPS)
 		u->batch_ops *= 2;
-	return r == -EINVAL || r == -EMSGSIZE ? narrow_down(u, o, r) : r;
+	if (r == -EINVAL || r == -EMSGSIZE)
+		return narrow_down(u, o, r);
+	keep_unsettled(u, r, o, &encoded, last_opno);
+	return r;
 }
 
 static int one_batch(struct uploader *u, bool *ret_idle)
@@ -353,34 +391,45 @@ static int one_batch(struct uploader *u, bool *ret_idle)
 
 /* ---- start ---- */
 
-/* What was on its way when we ended, or could not be settled here, goes first, as it was. */
-static int resend(struct uploader *u)
+/* What was on its way when we ended goes first, as it was. */
+static int load_kept(struct uploader *u)
 {
-	cleanup_buf struct buf encoded = BUF_INIT;
-	uint64_t last_opno = 0;
-	struct outbox o = {0};
-	int r = inflight_load(u->config.state_dirfd, &o, &encoded, &last_opno);
+	int r = inflight_load(u->config.state_dirfd, &u->kept, &u->kept_bytes, &u->kept_last_opno);
 
 	if (r == -EBADMSG)
 		r = inflight_remove(u->config.state_dirfd);
-	u->unsettled = r && r != -ENOENT;
-	if (r || !o.count)
-		return r == -ENOENT ? 0 : r;
-	u->unsettled = true;
-	r = outbox_claim(u->config.capture, &o);
-	if (!r && last_opno < u->next_opno) { /* settled; that the journal lets go may be missing */
-		r = outbox_let_go(u->config.capture, &o);
+	else if (!r)
+		u->has_kept = true;
+	if (u->has_kept) {
+		r = outbox_claim(u->config.capture, &u->kept);
+		if (r)
+			drop_kept(u);
+		return r;
+	}
+	if (!r || r == -ENOENT)
+		u->unsettled = false;
+	return r == -ENOENT ? 0 : r;
+}
+
+static int resend(struct uploader *u)
+{
+	int r = u->has_kept ? 0 : load_kept(u);
+
+	if (r || !u->unsettled)
+		return r;
+	if (u->kept_last_opno < u->next_opno) { /* settled; that the journal lets go may be missing */
+		r = outbox_let_go(u->config.capture, &u->kept);
 		u->unsettled = r != 0;
-	} else if (!r) {
-		r = send_until_known(u, &o, &encoded, last_opno);
+	} else {
+		r = send_until_known(u, &u->kept, &u->kept_bytes, u->kept_last_opno);
 	}
 	if (r == -EINVAL || r == -EMSGSIZE) { /* it has carried out nothing of it */
 		u->unsettled = false;
 		u->batch_ops = 1;
 		r = 0;
 	}
-	outbox_return(u->config.capture, &o);
-	outbox_fini(&o);
+	if (!u->unsettled)
+		drop_kept(u);
 	return r;
 }
 
@@ -438,7 +487,7 @@ static void *run(void *arg)
 	int r = 0;
 
 	u->unsettled = true;
-	while (r != -ECANCELED && !is_identity_error(r)) {
+	while (!ends_the_run(r)) {
 		bool idle = false;
 
 		if (!link_wait_up(u->config.link))
@@ -451,7 +500,7 @@ static void *run(void *arg)
 			r = check_session(u);
 			checked = !r;
 		}
-		if (r && r != -ECANCELED && !is_identity_error(r)) {
+		if (r && !ends_the_run(r)) {
 			note_failure(u);
 			log_warn("sending changes: %s, trying again", err_str(r));
 			if (!link_wait_retry(u->config.link, backoff_next_ms(&u->backoff)))
@@ -465,6 +514,7 @@ static void *run(void *arg)
 			    u->next_due_ms ? u->next_due_ms : clock_mono_ms() + IDLE_WAIT_MS))
 			break;
 	}
+	drop_kept(u);
 	if (is_identity_error(r))
 		u->config.reidentify(u->config.arg, why_identity(r));
 	return NULL;

@@ -166,7 +166,7 @@ static void describe(struct side *s, int dirfd, const char *path, char *out, siz
 static void describe_name(
 	struct side *s, int dirfd, const char *path, const char *name, char *out, size_t size, int depth)
 {
-	uint8_t bytes[60000];
+	static uint8_t bytes[60000]; /* stacks of fibers are small */
 	struct stat st;
 	size_t used = strlen(out);
 	unsigned sum = 0;
