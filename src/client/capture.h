@@ -120,6 +120,9 @@ struct queued_name {
 };
 /* All of those; caller frees each name and the list. */
 int capture_queued_names(struct capture *c, struct queued_name **ret_names, size_t *ret_count);
+/* Who has this name by the queue, and its kind; -ENOENT: nobody of whom it says so. */
+int capture_queued_holder(struct capture *c, const struct id *parent, const char *name, struct id *ret_node,
+	enum kind *ret_kind);
 /* The node has this name now, as far as agreed state and queue know. */
 bool capture_has_name(struct capture *c, const struct id *node, const struct id *parent, const char *name);
 /* The same for any node, in full. */

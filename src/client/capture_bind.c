@@ -51,6 +51,15 @@ int capture_location(struct capture *c, const struct id *node, struct id *ret_pa
 	return pending_locate(c->pending, node, ret_parent, ret_name);
 }
 
+static bool has_name(const struct local *l, const struct id *parent, const char *name)
+{
+	for (size_t i = 0; i < l->names_count; i++) {
+		if (id_equal(&l->names[i].parent, parent) && strcmp(l->names[i].name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
 bool capture_has_name(struct capture *c, const struct id *node, const struct id *parent, const char *name)
 {
 	struct local *l;
@@ -60,11 +69,7 @@ bool capture_has_name(struct capture *c, const struct id *node, const struct id 
 	l = pending_find(c->pending, node);
 	if (!l)
 		return syncstate_peek_name(c->state, parent, name, &at) == 0 && id_equal(&at, node);
-	for (size_t i = 0; i < l->names_count; i++) {
-		if (id_equal(&l->names[i].parent, parent) && strcmp(l->names[i].name, name) == 0)
-			return true;
-	}
-	return false;
+	return has_name(l, parent, name);
 }
 
 bool capture_has_left(
@@ -77,11 +82,26 @@ bool capture_has_left(
 	if (!l || !l->entries)
 		return false;
 	*ret_dead = !l->names_count;
-	for (size_t i = 0; i < l->names_count; i++) {
-		if (id_equal(&l->names[i].parent, parent) && strcmp(l->names[i].name, name) == 0)
-			return false;
+	return !has_name(l, parent, name);
+}
+
+int capture_queued_holder(struct capture *c, const struct id *parent, const char *name, struct id *ret_node,
+	enum kind *ret_kind)
+{
+	struct local *l;
+	size_t pos = 0;
+
+	MUTEX_GUARD(&c->lock);
+	if (!pending_has_name(c->pending, parent, name))
+		return -ENOENT;
+	while (pending_next_local(c->pending, &pos, &l)) {
+		if (!l->entries || !has_name(l, parent, name))
+			continue;
+		*ret_node = l->node;
+		*ret_kind = l->kind;
+		return 0;
 	}
-	return true;
+	return -ENOENT;
 }
 
 static int copy_names(const struct local *l, struct queued_name **names, size_t *count)

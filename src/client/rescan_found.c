@@ -61,37 +61,11 @@ static bool is_at_old_place(struct found_context *f, const struct id *node, cons
 		stat_id_same_object(&now, object);
 }
 
-/* A known object under a further or another name. */
-static int found_known(struct found_context *f, const struct scan_entry *e, const struct id *parent,
-	const struct id *replaced, const struct id *node)
-{
-	cleanup_free char *old_name = NULL;
-	struct record r = {.node = *node, .kind = tree_kind(e->stat.mode)};
-	bool still_there;
-	int error;
-
-	if (capture_has_name(f->config->capture, node, parent, e->name))
-		return -EAGAIN;
-	still_there = is_at_old_place(f, node, &e->stat, &r.parent, &old_name);
-	if (!old_name)
-		return -EAGAIN;
-	if (still_there && r.kind == KIND_DIR)
-		return -EAGAIN;
-	if (still_there) {
-		r.op = OP_LINK;
-		r.parent = *parent;
-		r.name = (char *)(uintptr_t)e->name;
-	} else {
-		r.op = OP_RENAME;
-		r.name = old_name;
-		r.new_parent = *parent;
-		r.new_name = (char *)(uintptr_t)e->name;
-		if (replaced && !id_equal(replaced, node))
-			r.other = *replaced;
-	}
-	error = queue(f, &r, &e->stat);
-	return error;
-}
+/* Whose name it is that something else lies at. */
+struct holder {
+	struct id node; /* ID_NONE: nobody's */
+	enum kind kind;
+};
 
 static int remove_replaced(struct found_context *f, const struct scan_entry *e, const struct id *parent,
 	const struct id *node, enum kind kind)
@@ -118,6 +92,38 @@ static int remove_replaced(struct found_context *f, const struct scan_entry *e, 
 	return r;
 }
 
+/* A known object under a further or another name. */
+static int found_known(struct found_context *f, const struct scan_entry *e, const struct id *parent,
+	const struct holder *replaced, const struct id *node)
+{
+	cleanup_free char *old_name = NULL;
+	struct record r = {.node = *node, .kind = tree_kind(e->stat.mode)};
+	bool still_there;
+	int error = 0;
+
+	if (capture_has_name(f->config->capture, node, parent, e->name))
+		return -EAGAIN;
+	still_there = is_at_old_place(f, node, &e->stat, &r.parent, &old_name);
+	if (!old_name)
+		return -EAGAIN;
+	if (still_there && r.kind == KIND_DIR)
+		return -EAGAIN;
+	if (still_there && !id_is_none(&replaced->node))
+		error = remove_replaced(f, e, parent, &replaced->node, replaced->kind);
+	if (still_there) {
+		r.op = OP_LINK;
+		r.parent = *parent;
+		r.name = (char *)(uintptr_t)e->name;
+	} else {
+		r.op = OP_RENAME;
+		r.name = old_name;
+		r.new_parent = *parent;
+		r.new_name = (char *)(uintptr_t)e->name;
+		r.other = replaced->node;
+	}
+	return error ? error : queue(f, &r, &e->stat);
+}
+
 static int read_link(const struct scan_entry *e, char target[SYMLINK_MAX_BYTES + 1])
 {
 	ssize_t n = readlinkat(e->dirfd, e->name, target, SYMLINK_MAX_BYTES + 1);
@@ -132,7 +138,7 @@ static int read_link(const struct scan_entry *e, char target[SYMLINK_MAX_BYTES +
 
 /* An object that nobody knows. Over the name of a known file it is that file, saved anew; else it is new. */
 static int found_unknown(struct found_context *f, const struct scan_entry *e, const struct id *parent,
-	const struct id *replaced, struct id *ret_node)
+	const struct holder *replaced, struct id *ret_node)
 {
 	char target[SYMLINK_MAX_BYTES + 1];
 	enum kind kind = tree_kind(e->stat.mode);
@@ -141,23 +147,15 @@ static int found_unknown(struct found_context *f, const struct scan_entry *e, co
 		.node = id_new_node(),
 		.parent = *parent,
 		.name = (char *)(uintptr_t)e->name};
-	struct base_row row;
 	int error = 0;
 
-	if (replaced && capture_has_name(f->config->capture, replaced, parent, e->name)) {
-		enum kind old = kind;
-
-		if (syncstate_peek_base(f->config->state, replaced, &row) == 0) {
-			old = row.state.kind;
-			base_row_fini(&row);
-		}
-		if (old == KIND_FILE && kind == KIND_FILE) {
-			r = (struct record){.op = OP_WRITE, .kind = kind, .node = *replaced};
-			*ret_node = *replaced;
-			return queue(f, &r, &e->stat);
-		}
-		error = remove_replaced(f, e, parent, replaced, old);
+	if (replaced->kind == KIND_FILE && kind == KIND_FILE) {
+		r = (struct record){.op = OP_WRITE, .kind = kind, .node = replaced->node};
+		*ret_node = replaced->node;
+		return queue(f, &r, &e->stat);
 	}
+	if (!id_is_none(&replaced->node))
+		error = remove_replaced(f, e, parent, &replaced->node, replaced->kind);
 	if (!error && kind == KIND_SYMLINK) {
 		error = read_link(e, target);
 		r.target = target;
@@ -176,9 +174,33 @@ static bool is_in(struct found_context *f, const struct scan_entry *e, const str
 		id_equal(&node, parent);
 }
 
-static int look_new(struct found_context *f, const struct scan_entry *e, const struct id *parent,
-	const struct id *replaced, struct id *ret_node, bool *ret_is_new)
+/* By the agreed state (agreed, or NULL), as long as the queue says nothing else, or by the queue. */
+static int find_holder(struct found_context *f, const struct id *agreed, const struct id *parent,
+	const char *name, struct holder *ret_holder)
 {
+	struct holder h = {.node = ID_NONE};
+	struct base_row row;
+	int r = 0;
+
+	if (agreed && capture_has_name(f->config->capture, agreed, parent, name)) {
+		h.node = *agreed;
+	} else {
+		r = capture_queued_holder(f->config->capture, parent, name, &h.node, &h.kind);
+		if (r == -ENOENT)
+			r = 0;
+	}
+	if (!r && !id_is_none(&h.node) && syncstate_peek_base(f->config->state, &h.node, &row) == 0) {
+		h.kind = row.state.kind;
+		base_row_fini(&row);
+	}
+	*ret_holder = h;
+	return r;
+}
+
+static int look_new(struct found_context *f, const struct scan_entry *e, const struct id *parent,
+	const struct id *agreed, struct id *ret_node, bool *ret_is_new)
+{
+	struct holder replaced;
 	struct stat_id now;
 	bool dead = false;
 	int r = tree_stat(e->dirfd, e->name, &now);
@@ -189,6 +211,9 @@ static int look_new(struct found_context *f, const struct scan_entry *e, const s
 		capture_want_scan(f->config->capture);
 		return -EAGAIN;
 	}
+	r = find_holder(f, agreed, parent, e->name, &replaced);
+	if (r)
+		return r;
 	r = capture_resolve(f->config->capture, &now, ret_node);
 	/* Removed, says the journal, but a power cut has left it on the disk: it is there, so it begins anew.
 	 */
@@ -196,11 +221,11 @@ static int look_new(struct found_context *f, const struct scan_entry *e, const s
 		r = -ENOENT;
 	if (r == -ENOENT) {
 		*ret_is_new = true;
-		return found_unknown(f, e, parent, replaced, ret_node);
+		return found_unknown(f, e, parent, &replaced, ret_node);
 	}
 	if (r)
 		return r;
-	r = found_known(f, e, parent, replaced, ret_node);
+	r = found_known(f, e, parent, &replaced, ret_node);
 	/* Known by now under this very name: a directory is walked all the same. */
 	return r == -EAGAIN && tree_kind(now.mode) == KIND_DIR &&
 			capture_has_name(f->config->capture, ret_node, parent, e->name)

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/types.h>
 
-#include "capture.h"
+#include "capture_internal.h"
 #include "client.h"
 #include "config.h"
 #include "control.h"
@@ -309,9 +309,9 @@ static void ask_idle(void *arg)
 
 static const char *hex_end(const struct id *id)
 {
-	static char hex[4][64];
+	static char hex[8][64];
 	static unsigned turn;
-	char *h = hex[turn = (turn + 1) % 4];
+	char *h = hex[turn = (turn + 1) % 8];
 
 	(void)id_to_hex(id, h);
 	return h + strlen(h) - 8;
@@ -356,6 +356,31 @@ static void tell_left(struct session_run *s, const struct node_state *r)
 	tell_holders(s->parts.state, r);
 }
 
+static void tell_queue(struct capture *c)
+{
+	static const char *const words[] = {
+		"?", "create", "write", "rename", "exchange", "link", "unlink", "rmdir", "setattr"};
+	unsigned n = 0;
+
+	mutex_lock(&c->lock);
+	for (const struct entry *e = pending_first(c->pending); e && n < 20; e = e->next, n++) {
+		char *now = NULL;
+		struct id at;
+
+		if (pending_locate(c->pending, &e->node, &at, &now))
+			at = ID_NONE;
+		sim_trace("  pending: %s %s kind %d, %s in %s to %s in %s, other %s%s, now %s in %s, put off "
+			  "to "
+			  "%llu",
+			words[e->type < 9 ? e->type : 0], hex_end(&e->node), (int)e->kind,
+			e->name ? e->name : "-", hex_end(&e->parent), e->new_name ? e->new_name : "-",
+			hex_end(&e->new_parent), hex_end(&e->other), e->in_flight ? ", in flight" : "",
+			now ? now : "nowhere", hex_end(&at), (unsigned long long)e->not_before_ms);
+		free(now);
+	}
+	mutex_unlock(&c->lock);
+}
+
 static void ask_left(void *arg)
 {
 	struct question *q = arg;
@@ -365,6 +390,7 @@ static void ask_left(void *arg)
 	if (q->run->ops) {
 		struct session_run *s = q->run->ops_arg;
 
+		tell_queue(s->parts.capture);
 		if (syncstate_peek_remotes(s->parts.state, 0, 20, &nodes, &count) == 0) {
 			for (size_t i = 0; i < count; i++) {
 				tell_left(s, &nodes[i]);

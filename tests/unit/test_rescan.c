@@ -328,6 +328,37 @@ static struct id put_missing(struct fixture *f, unsigned n)
 	return row.state.node;
 }
 
+/* The journal has kept that a new file took the place of another one; on the disk that is there again. */
+static void test_queue_is_ahead_at_a_name(void **state)
+{
+	struct fixture *f = *state;
+	struct id old = make_file(f, &ID_ROOT, "a", "text"), fresh;
+
+	do_create(f, "", "save", KIND_FILE);
+	fresh = node_of(f, "save");
+	assert_int_equal(linkat(f->tree.root_fd, "a", f->tree.root_fd, "back", 0), 0);
+	do_rename(f, "save", "a", 0);
+	must_rename(f, "back", "a");
+	/* The new file has the old bytes, and does not wait for ever for its own. */
+	expect_found(f, "Csave Rsave>a W");
+	assert_true(id_equal(&pending_last(f->capture->pending)->node, &fresh));
+	assert_false(id_equal(&fresh, &old));
+	assert_int_equal(outbox_forget(f->capture), 0);
+	/* Another one than what is known to the queue lies there, and is known, too. */
+	make_file(f, &ID_ROOT, "c", "text");
+	do_create(f, "", "b", KIND_FILE);
+	must_rename(f, "c", "b");
+	expect_found(f, "Cb Rc>b");
+	assert_false(id_is_none(&pending_last(f->capture->pending)->other));
+	assert_int_equal(outbox_forget(f->capture), 0);
+	must_rename(f, "b", "c");
+	/* Of another kind: one goes, the other comes. */
+	do_create(f, "", "d", KIND_FILE);
+	assert_int_equal(unlinkat(f->tree.root_fd, "d", 0), 0);
+	assert_int_equal(mkdirat(f->tree.root_fd, "d", 0755), 0);
+	expect_found(f, "Cd Ud Cd");
+}
+
 static void test_mass_deletion_is_held(void **state)
 {
 	struct fixture *f = *state;
@@ -433,6 +464,7 @@ int main(void)
 		TEST(test_removed),
 		TEST(test_pending_is_known),
 		TEST(test_queue_is_ahead),
+		TEST(test_queue_is_ahead_at_a_name),
 		TEST(test_mass_deletion_is_held),
 		TEST(test_emptied_root_is_held),
 		TEST(test_approved),
