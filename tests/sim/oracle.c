@@ -283,7 +283,12 @@ static bool is_agreed(struct oracle *o, const struct oracle_spot *s)
 	if (s->server != s->here)
 		return false;
 	for (unsigned c = 0; c < o->count; c++) {
-		if ((w->moved_by & 1u << c) && oracle_at(o, c, s->path) != s->here)
+		struct disk_entry e;
+
+		if (!(w->moved_by & 1u << c))
+			continue;
+		if (!entry_at(o->clients[c].machine.disk, HOST_BACKING, s->path, &e) ||
+			version_of(o, &e) != s->here || e.st.st_nlink != 1)
 			return false;
 	}
 	return !(w->moved_by & 1u << BY_HAND);

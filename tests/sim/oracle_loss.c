@@ -69,6 +69,7 @@ static void lose(struct oracle *o, unsigned client, bool synced_too)
 
 void oracle_image(struct oracle *o, unsigned client)
 {
+	o->cursor_may_fall[client] = true; /* the server cannot tell which of two is the copy */
 	for (unsigned v = 1; v < o->versions_count; v++) {
 		if (o->versions[v].client == client)
 			o->versions[v].published = true;

@@ -19,6 +19,7 @@
 #define REST_MS ((60 + 3 * 60) * 1000u)
 #define REST_LOOKS 3 /* so often at rest, one second apart */
 #define STILL_MS (600 * 1000u)
+#define LATE_MS (30 * 1000u) /* until requests that arrive twice have arrived the second time */
 #define HOME_MS (300 * 1000u) /* until the last call of the last person has returned */
 
 void gate_close(struct gate *g)
@@ -99,6 +100,7 @@ static void check_still(struct world *w)
 {
 	struct oracle_still before, after;
 
+	sim_sleep_ms(LATE_MS);
 	oracle_still(w->oracle, &before);
 	sim_sleep_ms(STILL_MS);
 	oracle_still(w->oracle, &after);
