@@ -386,11 +386,15 @@ void capture_want_scan(struct capture *c)
 	capture_want_scan_locked(c);
 }
 
-bool capture_await_scan(struct capture *c)
+bool capture_await_scan(struct capture *c, uint64_t deadline_ms)
 {
 	MUTEX_GUARD(&c->lock);
-	while (!c->stopping && !c->scan_wanted)
-		cond_wait(&c->scan, &c->lock);
+	while (!c->stopping && !c->scan_wanted) {
+		if (deadline_ms == UINT64_MAX)
+			cond_wait(&c->scan, &c->lock);
+		else if (!cond_wait_until(&c->scan, &c->lock, deadline_ms))
+			break;
+	}
 	c->scan_wanted = false;
 	return !c->stopping;
 }

@@ -77,8 +77,8 @@ bool capture_has_failed(struct capture *c);
 
 /* Asks for a scan of the backing directory: something was found that nobody told us of. */
 void capture_want_scan(struct capture *c);
-/* Waits until a scan has been asked for. False: stopping. */
-bool capture_await_scan(struct capture *c);
+/* Waits until a scan has been asked for, or until then (UINT64_MAX: never by itself). False: stopping. */
+bool capture_await_scan(struct capture *c, uint64_t deadline_ms);
 /* hold: uploader and scan return from waiting and do not wait again, until it is false. */
 void capture_hold(struct capture *c, bool hold);
 /* Operations in the queue, and files that are being written. */

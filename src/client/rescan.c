@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include <syncfs/backoff.h>
 #include <syncfs/clock.h>
 #include <syncfs/io.h>
 #include <syncfs/log.h>
@@ -20,6 +21,8 @@
 #include "rescan_found.h"
 #include "syncstate.h"
 
+#define RETRY_MIN_MS 1000 /* after a scan that failed: what it was to find is found by nobody else */
+#define RETRY_MAX_MS 600000
 #define HELD_MIN 1000 /* deletions found by a scan are held from max(50 %, 1000) nodes on */
 
 struct rescan {
@@ -288,15 +291,22 @@ static int scan_once(struct rescan *s)
 
 static void *run(void *arg)
 {
+	struct backoff backoff = {.min_ms = RETRY_MIN_MS, .max_ms = RETRY_MAX_MS};
 	struct rescan *s = arg;
+	uint64_t again_ms;
 
 	do {
 		int r = scan_once(s);
 
-		if (r && r != -ECANCELED)
-			log_warn("scan of the backing directory: %s; the next one goes on", err_str(r));
+		again_ms = UINT64_MAX;
+		if (r && r != -ECANCELED) {
+			again_ms = clock_mono_ms() + backoff_next_ms(&backoff);
+			log_warn("scan of the backing directory: %s, trying again", err_str(r));
+		} else {
+			backoff_reset(&backoff);
+		}
 		atomic_store_explicit(&s->first_done, true, memory_order_relaxed);
-	} while (capture_await_scan(s->config.capture));
+	} while (capture_await_scan(s->config.capture, again_ms));
 	return NULL;
 }
 

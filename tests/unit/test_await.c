@@ -246,7 +246,7 @@ static void test_unknown(void **state)
 	write_file(f, "f", "beside the mount");
 	assert_false(f->capture->scan_wanted);
 	assert_int_equal(park(f, a, "f", &c), 1);
-	assert_true(capture_await_scan(f->capture));
+	assert_true(capture_await_scan(f->capture, UINT64_MAX));
 	agree(f, &ID_ROOT, "f", 1);
 	assert_int_equal(answer_of(&c), 0);
 	finish(a);

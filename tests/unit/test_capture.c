@@ -132,7 +132,7 @@ static void test_intent_without_outcome(void **state)
 	fixture_reopen(f);
 	assert_int_equal(f->replayed, 0);
 	assert_true(scan_is_wanted(f));
-	assert_true(capture_await_scan(f->capture));
+	assert_true(capture_await_scan(f->capture, UINT64_MAX));
 	/* It is looked at once. */
 	fixture_reopen(f);
 	assert_false(scan_is_wanted(f));
@@ -283,7 +283,7 @@ static void test_unknown(void **state)
 	assert_int_equal(capture_resolve(f->capture, &object, &node), -ENOENT);
 	assert_int_equal(capture_dirty(f->capture, &object), 0);
 	assert_true(scan_is_wanted(f));
-	assert_true(capture_await_scan(f->capture));
+	assert_true(capture_await_scan(f->capture, UINT64_MAX));
 	do_rename(f, "f", "g", 0);
 	assert_string_equal(queue(f), "");
 	assert_true(scan_is_wanted(f));
@@ -300,7 +300,7 @@ static void test_unknown_is_looked_at_after_the_call(void **state)
 	i.object = stat_of(f, "f");
 	assert_int_equal(capture_begin(f->capture, &i), 0);
 	if (scan_is_wanted(f))
-		assert_true(capture_await_scan(f->capture));
+		assert_true(capture_await_scan(f->capture, UINT64_MAX));
 	assert_int_equal(renameat(f->tree.root_fd, "f", f->tree.root_fd, "g"), 0);
 	capture_end(f->capture, &i, 0, NULL);
 	assert_true(scan_is_wanted(f));
@@ -315,10 +315,10 @@ static void test_known_and_unknown(void **state)
 	write_file(f, "unknown", "by hand");
 	do_rename(f, "known", "unknown", RENAME_EXCHANGE);
 	assert_true(scan_is_wanted(f));
-	assert_true(capture_await_scan(f->capture));
+	assert_true(capture_await_scan(f->capture, UINT64_MAX));
 	assert_string_equal(queue(f), "Cknown");
 	do_rename(f, "known", "unknown", RENAME_EXCHANGE);
-	assert_true(capture_await_scan(f->capture));
+	assert_true(capture_await_scan(f->capture, UINT64_MAX));
 	assert_int_equal(mkfifoat(f->tree.root_fd, "fifo", 0644), 0);
 	do_rename(f, "fifo", "known", 0);
 	assert_true(scan_is_wanted(f));
@@ -364,7 +364,7 @@ static void test_wait(void **state)
 	assert_int_equal(capture_wait(f->capture, capture_mark(f->capture), now), -ETIMEDOUT);
 	capture_hold(f->capture, true);
 	assert_int_equal(capture_wait(f->capture, capture_mark(f->capture), now), -ECANCELED);
-	assert_false(capture_await_scan(f->capture));
+	assert_false(capture_await_scan(f->capture, UINT64_MAX));
 	capture_hold(f->capture, false);
 }
 
