@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """f: no call on the mount waits for the network, whatever the network does."""
 import os
+import random
 import re
 import shutil
+import sqlite3
 import subprocess
 import time
 
@@ -154,3 +156,28 @@ def test_durable_local(world):
     quick("write and close", lambda: write(a / "f", "x"))
     server.start()
     wait_until(lambda: has(server.root + "/f", "x"), 75)
+
+
+def test_lost_answers(world):
+    """Three in ten answers are lost: what is sent again is answered from the first time, never done twice."""
+    server = world.server()
+    proxy = Proxy(server.port)
+    world.others.append(proxy)
+    a = world.mount("A", server, url=proxy.url)
+    b = world.mount("B", server)
+    rng = random.Random(7)
+    proxy.lose_answers = lambda: rng.random() < 0.3
+    for n in range(1000):
+        write(a / f"f{n % 10}", f"edit {n}\n" * 20)
+        if n % 4 == 3:  # else most would be taken together
+            sent = len(proxy.snapshot()[0])
+            wait_until(lambda s=sent: len(proxy.snapshot()[0]) > s, 20, "something is sent", every=0.002)
+    a.wait(120)
+    assert proxy.lost > 20, "control: answers were lost"
+    expected = wait_same(a.path, server.root, b.path)
+    assert sorted(expected) == [f"f{n}".encode() for n in range(10)]
+    with sqlite3.connect(f"file:{server.root}/.syncfs/meta.db?mode=ro", uri=True) as rows:
+        versions = rows.execute("select node, content from history").fetchall()
+        versions += rows.execute("select id, hash from node where hash is not null and tomb = 0").fetchall()
+    assert len(versions) > 100
+    assert len(set(versions)) == len(versions), "a version was made twice"

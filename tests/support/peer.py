@@ -14,6 +14,8 @@ class Proxy:
         self.requests = []  # "METHOD /path", in order
         self.bytes_up = 0
         self.stalled = threading.Event()
+        self.lose_answers = lambda: False  # asked for each POST /sync: its answer is dropped, the connection ends
+        self.lost = 0
         self.lock = threading.Lock()
         self.pairs = set()
         self.closing = False
@@ -94,7 +96,7 @@ class Proxy:
         pair = (client, server)
         with self.lock:
             self.pairs.add(pair)
-        tail = b""
+        tail, lose = b"", False
         try:
             while not self.closing:
                 ready, _, _ = select.select([client, server], [], [], 0.5)
@@ -105,8 +107,13 @@ class Proxy:
                     if not data:
                         return
                     if end is client:
+                        if b"POST /sync HTTP/1.1\r\n" in tail[-20:] + data:
+                            lose = self.lose_answers()
                         tail = self.count(tail, data)
                         server.sendall(data)
+                    elif lose:
+                        self.lost += 1
+                        return
                     else:
                         client.sendall(data)
         except OSError:
