@@ -15,6 +15,8 @@
 
 #define LOOK_AHEAD_MAX                                                                                       \
 	20000 /* entries looked at for one batch, so that a blocked head costs a bounded walk */
+#define GHOST_LIFE_MAX                                                                                       \
+	4096 /* entries between a file's making and its end; longer ones are sent as they were */
 
 static void item_fini(struct item *i)
 {
@@ -182,12 +184,14 @@ static bool find_ghost(struct capture *c, struct entry *create, struct ghost *re
 	struct local *l = pending_find(c->pending, &create->node);
 	struct entry *last_rename = NULL;
 	struct ghost g = {.replaced = ID_NONE};
-	unsigned left;
+	unsigned left, looked_at = 0;
 
 	if (create->type != OP_CREATE || create->kind == KIND_DIR || !l || l->names_count)
 		return false;
 	left = l->entries;
 	for (struct entry *e = create; e && left; e = e->next) {
+		if (++looked_at > GHOST_LIFE_MAX)
+			return false;
 		if (!id_equal(&e->node, &create->node) && !id_equal(&e->other, &create->node))
 			continue;
 		left--;
@@ -230,7 +234,8 @@ static int lay_ghost(struct capture *c, struct entry *create, const struct ghost
 {
 	struct id node = create->node;
 	bool end_stays = id_equal(&g->end->other, &node) || !id_is_none(&g->replaced);
-	struct entry *next;
+	unsigned left = pending_find(c->pending, &node)->entries - end_stays;
+	struct entry *next = NULL;
 	int r = end_stays ? pending_retarget(c->pending, g->end, &node, &g->replaced) : 0;
 
 	if (end_stays) {
@@ -241,15 +246,18 @@ static int lay_ghost(struct capture *c, struct entry *create, const struct ghost
 		g->end->remains = g->remains && replaced && replaced->names_count;
 	}
 	*ret_next = NULL;
-	for (struct entry *e = create; e && !r; e = next) {
+	for (struct entry *e = create; e && left && !r; e = next) {
 		next = e->next;
 		if (!id_equal(&e->node, &node)) {
 			if (!*ret_next)
 				*ret_next = e;
 			continue;
 		}
+		left--;
 		r = end_stays ? pending_absorb(c->pending, g->end, e) : outbox_drop_locked(c, e);
 	}
+	if (!*ret_next)
+		*ret_next = next;
 	return r;
 }
 
