@@ -463,18 +463,6 @@ int outbox_drop(struct capture *c, struct item *item)
 	return r;
 }
 
-int outbox_forget(struct capture *c)
-{
-	int r = 0;
-
-	MUTEX_GUARD(&c->lock);
-	promise_forget_all_locked(c); /* what is dropped here is not at the server */
-	while (!r && pending_first(c->pending))
-		r = outbox_drop_locked(c, pending_first(c->pending));
-	pending_forget_objects(c->pending);
-	return r;
-}
-
 bool outbox_wait(struct capture *c, uint64_t *seen_wakeups, uint64_t deadline_ms)
 {
 	bool go;

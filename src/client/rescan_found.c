@@ -233,13 +233,30 @@ static int look_new(struct found_context *f, const struct scan_entry *e, const s
 		: r;
 }
 
+/* The directory as it is known by now: since the walk went into it, it may have become one with another. */
+static int parent_now(
+	struct found_context *f, const struct scan_entry *e, const struct id *parent, struct id *ret)
+{
+	struct stat_id dir;
+	int r = tree_stat(e->dirfd, "", &dir);
+
+	*ret = *parent;
+	if (r)
+		return r;
+	r = capture_resolve(f->config->capture, &dir, ret);
+	return r == -ENOENT ? -EAGAIN : r;
+}
+
 int found_new(struct found_context *f, const struct scan_entry *e, const struct id *parent,
 	const struct id *replaced, struct id *ret_node, bool *ret_is_new)
 {
+	struct id dir;
 	int r;
 
 	lock(f);
-	r = look_new(f, e, parent, replaced, ret_node, ret_is_new);
+	r = parent_now(f, e, parent, &dir);
+	if (!r)
+		r = look_new(f, e, &dir, replaced, ret_node, ret_is_new);
 	unlock(f);
 	return r;
 }

@@ -27,16 +27,6 @@ static void want_merge(void *arg, const char *why)
 	cond_broadcast(&s->changed);
 }
 
-static void want_new_identity(void *arg, const char *why)
-{
-	struct session_run *s = arg;
-
-	mutex_lock(&s->lock);
-	s->new_identity = true;
-	mutex_unlock(&s->lock);
-	want_merge(arg, why);
-}
-
 /* The client's id in opids: made once a state database. */
 static int load_identity(struct session_run *s)
 {
@@ -150,7 +140,7 @@ static int start_uploader(struct session_run *s)
 		.state_dirfd = p->state_dirfd,
 		.client = s->client,
 		.label = p->config->label,
-		.reidentify = want_new_identity,
+		.reidentify = want_merge,
 		.arg = s,
 	};
 	struct uploader *started;
@@ -279,29 +269,46 @@ static void stop_parts(struct session_run *s)
 	s->up_remote = s->poll_remote = s->apply_remote = s->supply_remote = NULL;
 }
 
-static int forget(struct session_run *s)
+/* S, R and the cursor; what goes on from here is somebody new at the server: it may have, or have lost, any
+ * of the operations that were sent under the old name. */
+static int forget_state(struct session_run *s)
 {
 	const uint64_t none = 0;
 	int r = syncstate_begin(s->parts.state, true);
 
 	if (r)
 		return r;
+	s->client = id_new();
 	r = syncstate_forget_all(s->parts.state);
-	if (!r && s->new_identity) {
-		s->client = id_new();
+	if (!r)
 		r = syncstate_meta_put(s->parts.state, "client", s->client.b, ID_BYTES);
-		if (!r)
-			r = syncstate_meta_put(s->parts.state, "opno", &none, sizeof(none));
-	}
+	if (!r)
+		r = syncstate_meta_put(s->parts.state, "opno", &none, sizeof(none));
 	if (r) {
 		syncstate_rollback(s->parts.state);
 		return r;
 	}
-	r = syncstate_commit(s->parts.state);
-	if (!r)
-		r = outbox_forget(s->parts.capture);
+	return syncstate_commit(s->parts.state);
+}
+
+/*
+ * The queue goes first: after a crash in between the server refuses the cursor again. No call of the kernel
+ * is between intent and done meanwhile; what was written to is queued once more, by nodes that are none any
+ * more.
+ */
+static int forget(struct session_run *s)
+{
+	int r;
+
+	rwlock_write(s->parts.tree_lock);
+	r = outbox_forget(s->parts.capture);
 	if (!r)
 		r = inflight_remove(s->parts.state_dirfd);
+	if (!r)
+		r = forget_state(s);
+	if (!r)
+		r = outbox_forget(s->parts.capture);
+	rwlock_unlock(s->parts.tree_lock);
 	return r;
 }
 
@@ -321,7 +328,7 @@ static void *run(void *arg)
 		stop_parts(s);
 		r = forget(s);
 		mutex_lock(&s->lock);
-		s->merge = s->new_identity = false;
+		s->merge = false;
 		mutex_unlock(&s->lock);
 		if (!r)
 			r = start_parts(s, false);

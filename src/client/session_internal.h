@@ -30,7 +30,7 @@ struct session_run {
 	struct supply *supply;
 	struct rescan *rescan;
 	struct link *link;
-	bool merge, new_identity, stopping;
+	bool merge, stopping;
 
 	struct mutex apply_lock;
 	struct id client;

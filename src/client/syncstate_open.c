@@ -177,8 +177,20 @@ int syncstate_peek_cursor(struct syncstate *s, struct cursor *ret_cursor)
 	return r ? r : cursor_from_text(text, len, ret_cursor);
 }
 
+/* With what the server has said to be gone: in another history it may never have been. */
 int syncstate_forget_all(struct syncstate *s)
 {
+	struct map *fresh[2] = {map_new(), map_new()};
+
+	if (!fresh[0] || !fresh[1]) {
+		map_free(fresh[0]);
+		map_free(fresh[1]);
+		return -ENOMEM;
+	}
+	for (int i = 0; i < 2; i++) {
+		map_free(s->gone[i].nodes);
+		s->gone[i] = (struct gone){.nodes = fresh[i]};
+	}
 	return exec(&s->w,
 		"DELETE FROM node; DELETE FROM name; DELETE FROM remote; DELETE FROM remote_name;"
 		"DELETE FROM apply_intent; DELETE FROM meta WHERE key='cursor'");

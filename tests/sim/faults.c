@@ -274,6 +274,7 @@ static void clone_client(struct world *w, unsigned c)
 		return;
 	sim_count("fault: client cloned");
 	oracle_image(w->oracle, c);
+	oracle_loss(w->oracle, LOSS_CLIENT_CLONED, c);
 	oracle_loss(w->oracle, LOSS_CLIENT_RESTORE, n); /* old files may come back */
 	copy = host_backup(&w->clients[c].machine);
 	host_client_new(&w->clients[n], n);

@@ -70,7 +70,13 @@ void oracle_seen_pin(struct oracle *o, unsigned client, const char *path, unsign
 
 /* ---- losses; before the disk changes ---- */
 
-enum oracle_loss { LOSS_CLIENT_CUT, LOSS_CLIENT_RESTORE, LOSS_SERVER_CUT, LOSS_SERVER_RESTORE };
+enum oracle_loss {
+	LOSS_CLIENT_CUT,
+	LOSS_CLIENT_RESTORE,
+	LOSS_CLIENT_CLONED, /* one of the two takes another identity, and merges: either */
+	LOSS_SERVER_CUT,
+	LOSS_SERVER_RESTORE,
+};
 void oracle_loss(struct oracle *o, enum oracle_loss what, unsigned client);
 /* A process of the client has started: it may ask again for what it had heard. */
 void oracle_restarted(struct oracle *o, unsigned client);

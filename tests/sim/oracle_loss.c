@@ -102,6 +102,10 @@ void oracle_loss(struct oracle *o, enum oracle_loss what, unsigned client)
 		o->old_comes_back = true;
 		o->cursor_may_fall[client] = true;
 		break;
+	case LOSS_CLIENT_CLONED:
+		o->old_comes_back = true;
+		o->cursor_may_fall[client] = true;
+		break;
 	case LOSS_SERVER_CUT:
 		break;
 	case LOSS_SERVER_RESTORE: {

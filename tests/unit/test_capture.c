@@ -421,6 +421,26 @@ static void test_forget(void **state)
 	assert_int_equal(f->replayed, 0);
 }
 
+/* Who the file was that is being written is forgotten, too: its close is no news of a node that is no more.
+ */
+static void test_forget_while_written(void **state)
+{
+	struct fixture *f = *state;
+	struct stat_id object;
+	struct id node;
+
+	do_create(f, "", "open", KIND_FILE);
+	object = stat_of(f, "open");
+	assert_int_equal(capture_closed(f->capture, &object, false), 0);
+	assert_int_equal(capture_dirty(f->capture, &object), 0);
+	assert_int_equal(outbox_forget(f->capture), 0);
+	assert_int_equal(capture_resolve(f->capture, &object, &node), -ENOENT);
+	assert_int_equal(capture_closed(f->capture, &object, false), 0);
+	assert_string_equal(queue(f), "");
+	fixture_reopen(f);
+	assert_int_equal(f->replayed, 0);
+}
+
 /* As if the write had been settled, but for the journal. */
 static int forget_dirty(struct fixture *f)
 {
@@ -503,6 +523,7 @@ int main(void)
 		TEST(test_bind),
 		TEST(test_version),
 		TEST(test_forget),
+		TEST(test_forget_while_written),
 		TEST(test_full_disk),
 	};
 

@@ -454,8 +454,13 @@ static void test_rest(void **state)
 	assert_int_equal(seen.count, 2);
 	assert_int_equal(syncstate_peek_dead_letters(f->s), 1);
 	begin(f);
+	assert_int_equal(syncstate_gone(f->s, &i.node, 9), 0);
+	commit(f);
+	assert_int_equal(syncstate_gone_at(f->s, &i.node), 9);
+	begin(f);
 	assert_int_equal(syncstate_forget_all(f->s), 0);
 	commit(f);
+	assert_int_equal(syncstate_gone_at(f->s, &i.node), 0); /* a restored server may have it still */
 	assert_int_equal(syncstate_peek_cursor(f->s, &got), -ENOENT);
 	assert_int_equal(syncstate_peek_count(f->s), 0);
 	assert_int_equal(syncstate_peek_remote_count(f->s), 0);

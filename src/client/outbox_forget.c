@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The queue is emptied before a merge: what is here is compared with the server anew, by content. Called by
+ * the session while no other part runs; touches no files but the journal.
+ */
+#include "outbox.h"
+
+#include "capture_internal.h"
+
+/* A file that is being written: the scan finds it as a new one, its close queues what is written until then.
+ */
+static int drop_mark(struct capture *c, struct local *l)
+{
+	int r = l->dirty_lsn ? journal_ack(c->journal, &l->dirty_lsn, 1) : 0;
+
+	l->dirty_lsn = 0;
+	l->pins = l->promises = 0;
+	pending_settle(c->pending, l);
+	return r;
+}
+
+int outbox_forget(struct capture *c)
+{
+	struct local *l;
+	int r = 0;
+
+	MUTEX_GUARD(&c->lock);
+	promise_forget_all_locked(c); /* what is dropped here is not at the server */
+	while (!r && pending_first(c->pending))
+		r = outbox_drop_locked(c, pending_first(c->pending));
+	for (size_t pos = 0; !r && pending_next_local(c->pending, &pos, &l); pos = 0)
+		r = drop_mark(c, l);
+	pending_forget_objects(c->pending);
+	return r;
+}
