@@ -40,6 +40,8 @@ uint64_t disk_calls(const struct disk *d); /* made so far */
 uint64_t disk_changes(const struct disk *d, const char *below); /* changes under a path so far (I10) */
 
 /* ---- looking at it from outside, without a process ---- */
+/* Called before each change of a name, and before a file becomes shorter; NULL: not. */
+void disk_before_change(void (*fn)(void *arg, const struct disk *d), void *arg);
 struct disk_entry {
 	const char *path; /* relative to the start */
 	struct stat st;

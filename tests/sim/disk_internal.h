@@ -122,6 +122,8 @@ struct disk {
 	uint32_t cookie; /* of renames, for inotify */
 };
 
+void disk_changing(const struct disk *d); /* see disk_before_change() */
+
 /* The simulator does not go on without memory. */
 static inline void *need(void *p)
 {

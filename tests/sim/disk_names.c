@@ -311,6 +311,21 @@ void disk_log_power_cut(struct disk *d)
 
 /* ---- changes ---- */
 
+static void (*before_change)(void *arg, const struct disk *d);
+static void *before_change_arg;
+
+void disk_before_change(void (*fn)(void *arg, const struct disk *d), void *arg)
+{
+	before_change = fn;
+	before_change_arg = arg;
+}
+
+void disk_changing(const struct disk *d)
+{
+	if (before_change)
+		before_change(before_change_arg, d);
+}
+
 static void dir_changed(struct node *dir, int64_t now)
 {
 	dir->a.mtime = dir->a.ctime = now;
@@ -346,6 +361,7 @@ struct name *disk_add(struct node *dir, const char *text, size_t len, struct nod
 	struct name *m = name_new(take_node, text, len);
 	int64_t now = disk_now(dir->disk);
 
+	disk_changing(dir->disk);
 	dir->disk->in_call = false;
 	if (!node_is_dir(take_node)) {
 		take_node->nlink++;
@@ -378,6 +394,7 @@ void disk_remove(struct name *m)
 	struct node *dir = m->dir;
 	int64_t now = disk_now(dir->disk);
 
+	disk_changing(dir->disk);
 	dir->disk->in_call = false;
 	watch_name(m, IN_DELETE | is_dir_mask(m->node), 0);
 	dir->changes += m->node->changes;
@@ -393,6 +410,7 @@ void disk_rename(struct name *m, struct node *to_dir, const char *text, size_t l
 	int64_t now = disk_now(d);
 	uint32_t cookie = ++d->cookie, mask = is_dir_mask(m->node);
 
+	disk_changing(d);
 	d->in_call = false;
 	watch_name(m, IN_MOVED_FROM | mask, cookie);
 	if (replaced)
@@ -420,6 +438,7 @@ void disk_exchange(struct name *a, struct name *b)
 	char *text_a = strdup(a->text);
 	uint32_t len_a = a->len;
 
+	disk_changing(d);
 	d->in_call = false;
 	watch_name(a, IN_MOVED_FROM | mask_a, cookie);
 	watch_name(b, IN_MOVED_FROM | mask_b, cookie + 1);

@@ -319,6 +319,8 @@ int node_truncate(struct node *n, uint64_t size)
 	/* A longer file is a hole: it needs no room on a real disk, but here holes are not told apart. */
 	if (size > n->size && !disk_has_room(n->disk, (size - n->size) / DISK_BLOCK * DISK_BLOCK))
 		return -ENOSPC;
+	if (n->size > size)
+		disk_changing(n->disk);
 	remember(n, size, n->size > size ? n->size - size : 0);
 	cut_bytes(n, size);
 	n->reserved = 0;

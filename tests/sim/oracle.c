@@ -277,7 +277,7 @@ static bool is_agreed(struct oracle *o, const struct oracle_spot *s)
 {
 	const struct version *w = &o->versions[s->here];
 
-	if (s->here == NO_VERSION || s->client == BY_HAND)
+	if (s->here == NO_VERSION || s->watch.client == BY_HAND)
 		return false;
 	/* The server may have given it a conflict name that is not here yet. */
 	if (s->server != s->here)
@@ -287,11 +287,91 @@ static bool is_agreed(struct oracle *o, const struct oracle_spot *s)
 
 		if (!(w->moved_by & 1u << c))
 			continue;
-		if (!entry_at(o->clients[c].machine.disk, HOST_BACKING, s->path, &e) ||
+		if (!entry_at(o->clients[c].machine.disk, HOST_BACKING, s->watch.path, &e) ||
 			version_of(o, &e) != s->here || e.st.st_nlink != 1)
 			return false;
 	}
 	return !(w->moved_by & 1u << BY_HAND);
+}
+
+struct moving {
+	struct oracle *o;
+	unsigned client;
+};
+
+static int mark_moved(void *arg, const struct disk_entry *e)
+{
+	struct moving *m = arg;
+	unsigned v = version_of(m->o, e);
+
+	if (v != NO_VERSION)
+		m->o->versions[v].moved_by |= 1u << m->client;
+	return 0;
+}
+
+static void mark_all_moved(struct oracle *o, unsigned client, const char *path)
+{
+	struct disk *d = client == BY_HAND ? o->server->machine.disk : o->clients[client].machine.disk;
+	const char *root = client == BY_HAND ? HOST_ROOT : HOST_BACKING;
+	struct moving m = {.o = o, .client = client};
+	struct disk_entry e;
+	char full[PATH_MAX];
+
+	if (!entry_at(d, root, path, &e))
+		return;
+	(void)mark_moved(&m, &e);
+	(void)snprintf(full, sizeof(full), "%s/%s", root, path);
+	if (S_ISDIR(e.st.st_mode))
+		(void)disk_walk(d, full, mark_moved, &m);
+}
+
+static void watch_look(struct oracle *o, struct oracle_watch *w)
+{
+	unsigned v;
+
+	if (w->moves) {
+		mark_all_moved(o, w->client, w->path);
+		return;
+	}
+	v = oracle_at(o, w->client, w->path);
+	for (unsigned i = 0; i < w->seen_count; i++) {
+		if (w->seen[i] == v)
+			return;
+	}
+	if (v != NO_VERSION && w->seen_count < sizeof(w->seen) / sizeof(w->seen[0]))
+		w->seen[w->seen_count++] = v;
+}
+
+static void before_change(void *arg, const struct disk *d)
+{
+	struct oracle *o = arg;
+
+	for (struct oracle_watch *w = o->watches; w; w = w->next) {
+		if (w->client == BY_HAND ? d == o->server->machine.disk
+					 : d == o->clients[w->client].machine.disk)
+			watch_look(o, w);
+	}
+}
+
+static void watch_begin(
+	struct oracle *o, struct oracle_watch *w, unsigned client, const char *path, bool moves)
+{
+	*w = (struct oracle_watch){.next = o->watches, .at = &o->watches, .client = client, .moves = moves};
+	(void)snprintf(w->path, sizeof(w->path), "%s", path);
+	if (w->next)
+		w->next->at = &w->next;
+	o->watches = w;
+	watch_look(o, w);
+	disk_before_change(before_change, o);
+}
+
+static void watch_end(struct oracle *o, struct oracle_watch *w)
+{
+	*w->at = w->next;
+	if (w->next)
+		w->next->at = w->at;
+	if (!o->watches)
+		disk_before_change(NULL, NULL);
 }
 
 void oracle_spot_begin(struct oracle *o, struct oracle_spot *s, unsigned client, const char *path)
@@ -299,8 +379,8 @@ void oracle_spot_begin(struct oracle *o, struct oracle_spot *s, unsigned client,
 	struct disk *d = client == BY_HAND ? o->server->machine.disk : o->clients[client].machine.disk;
 	struct disk_entry e;
 
-	*s = (struct oracle_spot){.client = client, .server = on_server(o, path)};
-	(void)snprintf(s->path, sizeof(s->path), "%s", path);
+	*s = (struct oracle_spot){.server = on_server(o, path)};
+	watch_begin(o, &s->watch, client, path, false);
 	if (entry_at(d, client == BY_HAND ? HOST_ROOT : HOST_BACKING, path, &e)) {
 		s->here = version_of(o, &e);
 		s->names = e.st.st_nlink;
@@ -334,59 +414,47 @@ static void spot_used_up(struct oracle *o, const struct oracle_spot *s, unsigned
 {
 	if (sure && s->agreed && v == s->here)
 		o->versions[v].moved_by = 0;
-	use_up(o, v, s->client, sure && s->agreed && v == s->here);
+	use_up(o, v, s->watch.client, sure && s->agreed && v == s->here);
 }
 
-void oracle_spot_end(struct oracle *o, const struct oracle_spot *s, int result)
+void oracle_spot_end(struct oracle *o, struct oracle_spot *s, int result)
 {
-	unsigned server = on_server(o, s->path);
+	unsigned server = on_server(o, s->watch.path);
+	bool others = false;
 
+	watch_end(o, &s->watch);
 	if (is_refusal(result))
 		return;
 	/* Between looking and doing, the applier may have put there what the server had. */
 	if (s->server != s->here)
 		spot_used_up(o, s, s->server, false);
-	if (server != s->here && server != s->server && o->versions[server].client != s->client)
+	if (server != s->here && server != s->server && o->versions[server].client != s->watch.client)
 		spot_used_up(o, s, server, false);
-	spot_used_up(o, s, s->here, result == 0 && s->names == 1 && !s->may_lose);
-	own_forget(o, s->client, s->path);
+	for (unsigned i = 0; i < s->watch.seen_count; i++) {
+		if (s->watch.seen[i] == s->here)
+			continue;
+		spot_used_up(o, s, s->watch.seen[i], false);
+		others = true;
+	}
+	spot_used_up(o, s, s->here, result == 0 && s->names == 1 && !s->may_lose && !others);
+	own_forget(o, s->watch.client, s->watch.path);
 }
 
-void oracle_spot_edited(struct oracle *o, const struct oracle_spot *s, unsigned base)
+void oracle_spot_edited(struct oracle *o, struct oracle_spot *s, unsigned base)
 {
+	watch_end(o, &s->watch);
 	spot_used_up(o, s, base, true);
 }
 
-struct moving {
-	struct oracle *o;
-	unsigned client;
-};
-
-static int mark_moved(void *arg, const struct disk_entry *e)
+void oracle_moving(struct oracle *o, struct oracle_watch *w, unsigned client, const char *path)
 {
-	struct moving *m = arg;
-	unsigned v = version_of(m->o, e);
-
-	if (v != NO_VERSION)
-		m->o->versions[v].moved_by |= 1u << m->client;
-	return 0;
+	own_forget(o, client, path);
+	watch_begin(o, w, client, path, true);
 }
 
-void oracle_moving(struct oracle *o, unsigned client, const char *path)
+void oracle_moved(struct oracle *o, struct oracle_watch *w)
 {
-	struct disk *d = client == BY_HAND ? o->server->machine.disk : o->clients[client].machine.disk;
-	const char *root = client == BY_HAND ? HOST_ROOT : HOST_BACKING;
-	struct moving m = {.o = o, .client = client};
-	struct disk_entry e;
-	char full[PATH_MAX];
-
-	own_forget(o, client, path);
-	if (!entry_at(d, root, path, &e))
-		return;
-	(void)mark_moved(&m, &e);
-	(void)snprintf(full, sizeof(full), "%s/%s", root, path);
-	if (S_ISDIR(e.st.st_mode))
-		(void)disk_walk(d, full, mark_moved, &m);
+	watch_end(o, w);
 }
 
 /* ---- what is seen ---- */

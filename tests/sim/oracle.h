@@ -45,21 +45,30 @@ unsigned oracle_at(struct oracle *o, unsigned client, const char *path);
 
 /* ---- names ---- */
 
-/* A call that takes away what lies at a path (unlink, rename over it). */
-struct oracle_spot {
+/* A path during a call: whatever lay there at some time of it is what the call may have meant. */
+struct oracle_watch {
+	struct oracle_watch *next, **at;
 	unsigned client;
 	char path[PATH_MAX];
+	bool moves; /* else the call takes it away */
+	unsigned seen[8], seen_count; /* versions */
+};
+
+/* A call that takes away what lies at a path (unlink, rename over it). */
+struct oracle_spot {
+	struct oracle_watch watch;
 	unsigned here, server; /* what lay there before: on the client's disk, on the server's */
 	nlink_t names; /* of what lay here */
 	bool agreed; /* all who moved it had it here */
 	bool may_lose; /* the call may be undone by what others did to something else */
 };
 void oracle_spot_begin(struct oracle *o, struct oracle_spot *s, unsigned client, const char *path);
-void oracle_spot_end(struct oracle *o, const struct oracle_spot *s, int result);
+void oracle_spot_end(struct oracle *o, struct oracle_spot *s, int result);
 /* Instead: what lay there, which its reader found to be base, is being changed in place. */
-void oracle_spot_edited(struct oracle *o, const struct oracle_spot *s, unsigned base);
-/* Something is given another name, or one more, with all that is below it; before the call. */
-void oracle_moving(struct oracle *o, unsigned client, const char *path);
+void oracle_spot_edited(struct oracle *o, struct oracle_spot *s, unsigned base);
+/* Something is given another name, or one more, with all that is below it; before the call and after it. */
+void oracle_moving(struct oracle *o, struct oracle_watch *w, unsigned client, const char *path);
+void oracle_moved(struct oracle *o, struct oracle_watch *w);
 
 /* ---- what is seen ---- */
 

@@ -44,6 +44,7 @@ struct oracle {
 	unsigned buckets[ORACLE_BUCKETS];
 	struct own_write *own;
 	struct expected *expected;
+	struct oracle_watch *watches;
 	bool old_comes_back; /* a disk was put back or cut: what was used up may be there again */
 	bool torn[ORACLE_CLIENTS]; /* power cuts of a client: files may be torn */
 	uint32_t pin_seen[ORACLE_CLIENTS]; /* bits of pins */

@@ -113,6 +113,7 @@ static void move(struct world *w, const char *path)
 {
 	char dir[PATH_MAX], to[PATH_MAX], full[PATH_MAX], full_to[PATH_MAX];
 	bool below = pick(w, true, dir) && sim_chance(STREAM_FAULT, 500000);
+	struct oracle_watch moved;
 	struct oracle_spot spot;
 	int r;
 
@@ -120,9 +121,10 @@ static void move(struct world *w, const char *path)
 		(unsigned long long)sim_below(STREAM_FAULT, 3));
 	full_path(full, path);
 	full_path(full_to, to);
-	oracle_moving(w->oracle, BY_HAND, path);
+	oracle_moving(w->oracle, &moved, BY_HAND, path);
 	oracle_spot_begin(w->oracle, &spot, BY_HAND, to);
 	r = rename(full, full_to) ? -errno : 0;
+	oracle_moved(w->oracle, &moved);
 	oracle_spot_end(w->oracle, &spot, r);
 	sim_trace("by hand: rename %s %s: %s", path, to, r ? strerror(-r) : "ok");
 }

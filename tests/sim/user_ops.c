@@ -148,6 +148,7 @@ static bool is_temporary(const char *path)
 int op_rename(struct person *p, const char *path, const char *to)
 {
 	struct oracle *o = p->world->oracle;
+	struct oracle_watch moved;
 	struct oracle_spot spot;
 	int r = -ENOTCONN;
 
@@ -155,12 +156,13 @@ int op_rename(struct person *p, const char *path, const char *to)
 		return 0;
 	gate_close(user_gate(p));
 	if (user_view(p)) {
-		oracle_moving(o, p->client, path);
+		oracle_moving(o, &moved, p->client, path);
 		oracle_spot_begin(o, &spot, p->client, to);
 		/* When others have moved or deleted what is renamed. Nobody else touches temporary files. */
 		spot.may_lose = !is_temporary(path);
 		r = user_called(p, "rename", path, view_rename(user_view(p), path, to, 0));
 		sim_trace("  to %s", to);
+		oracle_moved(o, &moved);
 		oracle_spot_end(o, &spot, r);
 	}
 	gate_open(user_gate(p));
@@ -170,14 +172,17 @@ int op_rename(struct person *p, const char *path, const char *to)
 int op_exchange(struct person *p, const char *a, const char *b)
 {
 	struct oracle *o = p->world->oracle;
+	struct oracle_watch moved_a, moved_b;
 	int r = -ENOTCONN;
 
 	gate_close(user_gate(p));
 	if (user_view(p)) {
-		oracle_moving(o, p->client, a);
-		oracle_moving(o, p->client, b);
+		oracle_moving(o, &moved_a, p->client, a);
+		oracle_moving(o, &moved_b, p->client, b);
 		r = user_called(p, "exchange", a, view_rename(user_view(p), a, b, RENAME_EXCHANGE));
 		sim_trace("  with %s", b);
+		oracle_moved(o, &moved_a);
+		oracle_moved(o, &moved_b);
 	}
 	gate_open(user_gate(p));
 	return r;
@@ -185,13 +190,16 @@ int op_exchange(struct person *p, const char *a, const char *b)
 
 int op_link(struct person *p, const char *path, const char *to)
 {
+	struct oracle *o = p->world->oracle;
+	struct oracle_watch moved;
 	int r = -ENOTCONN;
 
 	gate_close(user_gate(p));
 	if (user_view(p)) {
-		oracle_moving(p->world->oracle, p->client, path);
+		oracle_moving(o, &moved, p->client, path);
 		r = user_called(p, "link", path, view_link(user_view(p), path, to));
 		sim_trace("  as %s", to);
+		oracle_moved(o, &moved);
 	}
 	gate_open(user_gate(p));
 	return r;
