@@ -21,10 +21,10 @@
 #include "outbox.h"
 #include "rescan.h"
 #include "rescan_found.h"
+#include "rescan_torn.h"
 
 #define BOOT_ID "/proc/sys/kernel/random/boot_id"
 #define BOOT_ID_MAX_BYTES 64
-#define TAIL_BYTES 512 /* a sector */
 #define REPLACED_MAX 8
 
 enum end { RUNNING = 'r', ENDED = 'e' };
@@ -95,7 +95,6 @@ int power_ended(struct syncstate *s, const struct tree *t)
 struct repair {
 	struct rescan_config config;
 	struct found_context found;
-	int recovered_dirfd; /* -1: not made yet */
 	size_t count;
 };
 
@@ -104,21 +103,6 @@ struct victims {
 	struct id nodes[REPLACED_MAX + 1];
 	size_t count;
 };
-
-static bool ends_with_zeros(int fd, uint64_t size)
-{
-	uint8_t tail[TAIL_BYTES];
-	size_t len = size < sizeof(tail) ? (size_t)size : sizeof(tail);
-	ssize_t n = io_pread(fd, tail, len, (off_t)(size - len));
-
-	if (n != (ssize_t)len)
-		return false;
-	for (size_t i = 0; i < len; i++) {
-		if (tail[i])
-			return false;
-	}
-	return true; /* an empty one, too */
-}
 
 static bool had_content(struct repair *rp, const struct id *node)
 {
@@ -197,18 +181,6 @@ static bool find_victims(struct repair *rp, const struct id *node, struct victim
 	return simple && n > 0;
 }
 
-static int open_recovered(struct repair *rp)
-{
-	const struct tree *t = rp->config.tree;
-
-	if (rp->recovered_dirfd >= 0)
-		return 0;
-	if (mkdirat(t->own_fd, "recovered", 0700) < 0 && errno != EEXIST)
-		return -errno;
-	rp->recovered_dirfd = openat(t->own_fd, "recovered", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	return rp->recovered_dirfd < 0 ? -errno : 0;
-}
-
 static int bring_back(struct repair *rp, const struct victims *v)
 {
 	struct missing *list = NULL;
@@ -234,18 +206,10 @@ static int put_aside(
 	struct repair *rp, const struct scan_entry *e, const struct id *node, const struct victims *v)
 {
 	struct capture *c = rp->config.capture;
-	char kept[STAGE_NAME_BYTES];
-	int r = open_recovered(rp);
+	int r = torn_put_aside(rp->config.tree, e);
 
-	stage_name(kept);
-	if (!r && renameat(e->dirfd, e->name, rp->recovered_dirfd, kept) < 0)
-		r = -errno;
 	if (r)
 		return r;
-	log_warn("%s came back empty or torn from the power loss: kept as .syncfs/recovered/%s, the version "
-		 "of the "
-		 "server is fetched",
-		e->path, kept);
 	rp->count++;
 	mutex_lock(&c->lock);
 	r = undo_locked(c, node);
@@ -256,7 +220,6 @@ static int put_aside(
 static int on_entry(void *arg, const struct scan_entry *e)
 {
 	struct repair *rp = arg;
-	cleanup_fd int fd = -1;
 	struct victims v;
 	struct id node;
 	int r;
@@ -266,8 +229,7 @@ static int on_entry(void *arg, const struct scan_entry *e)
 	if (e->stat.nlink > 1 || capture_resolve(rp->config.capture, &e->stat, &node) ||
 		is_unchanged(rp, &node, &e->stat))
 		return SCAN_SKIP;
-	fd = tree_open_at(rp->config.tree, e->dirfd, e->name, O_RDONLY | O_NONBLOCK);
-	if (fd < 0 || !ends_with_zeros(fd, e->stat.size) || !find_victims(rp, &node, &v))
+	if (!torn_is(rp->config.tree, e) || !find_victims(rp, &node, &v))
 		return SCAN_SKIP;
 	r = put_aside(rp, e, &node, &v);
 	return r ? r : SCAN_SKIP;
@@ -277,12 +239,13 @@ int power_repair(struct syncstate *s, const struct tree *t, struct rwlock *tree_
 	size_t *ret_count)
 {
 	struct mutex apply_lock;
-	struct repair rp = {.config = {.tree = t,
-				    .tree_lock = tree_lock,
-				    .apply_lock = &apply_lock,
-				    .capture = c,
-				    .state = s},
-		.recovered_dirfd = -1};
+	struct repair rp = {
+		.config = {.tree = t,
+			.tree_lock = tree_lock,
+			.apply_lock = &apply_lock,
+			.capture = c,
+			.state = s},
+	};
 	struct scan_ops ops = {.arg = &rp, .entry = on_entry};
 	int r;
 
@@ -293,7 +256,6 @@ int power_repair(struct syncstate *s, const struct tree *t, struct rwlock *tree_
 		r = tree_sync_all(t);
 	if (!r && rp.count)
 		r = capture_sync(c);
-	cleanup_fd_(&rp.recovered_dirfd);
 	mutex_fini(&apply_lock);
 	*ret_count = rp.count;
 	return r;

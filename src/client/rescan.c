@@ -56,6 +56,7 @@ struct walk {
 	struct found_context found;
 	struct frame frames[512];
 	int depth;
+	bool skipped; /* something */
 	uint64_t entries;
 	struct missing *missing, *lost; /* names of the agreed state, and of the queue alone */
 	size_t missing_count, lost_count;
@@ -143,6 +144,7 @@ static int on_entry(void *arg, const struct scan_entry *e)
 	} else {
 		r = found_new(&w->found, e, &f->node, c ? &c->node : NULL, &node, &is_new);
 	}
+	w->skipped |= r == -EAGAIN;
 	if (r == -EAGAIN)
 		return SCAN_SKIP; /* somebody else is at it; it is known by now, or the next scan sees it */
 	if (r)
@@ -270,13 +272,13 @@ static int scan_once(struct rescan *s)
 		return -ENOMEM;
 	w->s = s;
 	s->doubt = is_in_doubt(s->config.state);
-	w->found = (struct found_context){.config = &s->config};
+	w->found = (struct found_context){.config = &s->config, .doubt = s->doubt};
 	r = push(w, &ID_ROOT, false);
 	if (!r)
 		r = tree_scan(s->config.tree, "", true, &ops);
 	if (!r)
 		r = settle_missing(w);
-	if (!r && s->doubt)
+	if (!r && s->doubt && !w->skipped)
 		r = end_doubt(s->config.state);
 	while (w->depth)
 		pop(w);

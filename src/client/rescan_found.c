@@ -17,6 +17,7 @@
 #include <syncfs/record.h>
 
 #include "capture.h"
+#include "rescan_torn.h"
 #include "syncstate.h"
 
 #define RESTORE_AT_ONCE 256 /* the view waits meanwhile */
@@ -261,6 +262,69 @@ int found_new(struct found_context *f, const struct scan_entry *e, const struct 
 	return r;
 }
 
+/* ---- brought back ---- */
+
+static bool is_on_disk(struct found_context *f, const struct missing *m)
+{
+	cleanup_buf struct buf path = BUF_INIT;
+	cleanup_fd int dirfd = -1;
+	struct stat_id now;
+
+	if (capture_dir_path(f->config->capture, &m->parent, &path))
+		return false;
+	dirfd = tree_open_dir(f->config->tree, buf_cstr(&path) ? buf_cstr(&path) : "");
+	return dirfd >= 0 && tree_stat(dirfd, m->name, &now) == 0;
+}
+
+static bool is_gone(struct found_context *f, const struct missing *m)
+{
+	return capture_has_name(f->config->capture, &m->node, &m->parent, m->name) && !is_on_disk(f, m);
+}
+
+/* Within a transaction. R, when there is one, is newer than what was agreed. */
+static int restore_name(struct syncstate *s, const struct missing *m)
+{
+	struct node_state told;
+	struct base_row row;
+	int r = syncstate_base_get(s, &m->node, &row);
+
+	if (r)
+		return r == -ENOENT ? 0 : r;
+	r = syncstate_remote_get(s, &m->node, &told);
+	if (r == 0)
+		node_state_fini(&told);
+	else if (r == -ENOENT)
+		r = syncstate_remote_put(s, &row.state);
+	node_state_name_remove(&row.state, &m->parent, m->name);
+	if (!r)
+		r = row.state.names_count ? syncstate_base_put(s, &row) : syncstate_base_delete(s, &m->node);
+	base_row_fini(&row);
+	return r;
+}
+
+static int restore_some(struct found_context *f, const struct missing *list, size_t count)
+{
+	struct syncstate *s = f->config->state;
+	bool take[RESTORE_AT_ONCE];
+	int r;
+
+	/* With something of its own under way it is no mere loss of the disk: left to the next scan. */
+	for (size_t i = 0; i < count; i++)
+		take[i] = is_gone(f, &list[i]) && !capture_is_busy(f->config->capture, &list[i].node);
+	r = syncstate_begin(s, true);
+	if (r)
+		return r;
+	for (size_t i = 0; i < count && !r; i++) {
+		if (take[i])
+			r = restore_name(s, &list[i]);
+	}
+	if (r) {
+		syncstate_rollback(s);
+		return r;
+	}
+	return syncstate_commit(s);
+}
+
 /* ---- changed ---- */
 
 /* Only the inode change time moved, or the attributes did: the agreed identity follows. */
@@ -321,6 +385,23 @@ static int compare(struct found_context *f, const struct scan_entry *e, const st
 	return 0;
 }
 
+/* Under both locks. 1: it is on its way. */
+static int fetch_again(struct found_context *f, const struct scan_entry *e, const struct base_row *row)
+{
+	const struct dentry *d = row->state.names;
+	struct missing m;
+	int r;
+
+	if (row->state.names_count != 1)
+		return -EAGAIN;
+	r = torn_put_aside(f->config->tree, e);
+	m = (struct missing){
+		.node = row->state.node, .kind = row->state.kind, .parent = d->parent, .name = d->name};
+	if (!r)
+		r = restore_some(f, &m, 1);
+	return r ? r : 1;
+}
+
 static int look_changed(struct found_context *f, const struct scan_entry *e, const struct stat_id *seen,
 	struct base_row *row, bool content, bool attr)
 {
@@ -332,6 +413,8 @@ static int look_changed(struct found_context *f, const struct scan_entry *e, con
 		return -EAGAIN;
 	if (capture_is_busy(f->config->capture, &row->state.node))
 		return -EAGAIN;
+	if (content && f->doubt && row->state.content.size && now.nlink == 1 && torn_is(f->config->tree, e))
+		return fetch_again(f, e, row);
 	if (content || attr)
 		return queue(f, &r, &now);
 	return row->state.kind == KIND_DIR || stat_id_unchanged(&row->disk, &now) ? 0 : refresh(f, &now, row);
@@ -353,6 +436,10 @@ int found_changed(struct found_context *f, const struct scan_entry *e, const str
 		unlock(f);
 	}
 	base_row_fini(&row);
+	if (r > 0) {
+		f->config->restored(f->config->arg);
+		return 0;
+	}
 	return r == -EAGAIN && tree_kind(e->stat.mode) == KIND_DIR ? 0 : r;
 }
 
@@ -419,18 +506,6 @@ int missing_expand(struct found_context *f, struct missing **list, size_t *count
 	return r;
 }
 
-static bool is_on_disk(struct found_context *f, const struct missing *m)
-{
-	cleanup_buf struct buf path = BUF_INIT;
-	cleanup_fd int dirfd = -1;
-	struct stat_id now;
-
-	if (capture_dir_path(f->config->capture, &m->parent, &path))
-		return false;
-	dirfd = tree_open_dir(f->config->tree, buf_cstr(&path) ? buf_cstr(&path) : "");
-	return dirfd >= 0 && tree_stat(dirfd, m->name, &now) == 0;
-}
-
 /* How deep a missing name lies, by its path, for those that only the queue knows; 0: it is not missing. */
 static size_t lost_depth(struct found_context *f, const struct queued_name *q)
 {
@@ -493,11 +568,6 @@ int missing_in_queue(struct found_context *f, struct missing **ret_list, size_t 
 	return r;
 }
 
-static bool is_gone(struct found_context *f, const struct missing *m)
-{
-	return capture_has_name(f->config->capture, &m->node, &m->parent, m->name) && !is_on_disk(f, m);
-}
-
 void missing_filter(struct found_context *f, struct missing *list, size_t *count)
 {
 	size_t n = 0;
@@ -528,51 +598,7 @@ int found_missing(struct found_context *f, const struct missing *m)
 	return error;
 }
 
-/* ---- restored ---- */
-
-/* Within a transaction. R, when there is one, is newer than what was agreed. */
-static int restore_name(struct syncstate *s, const struct missing *m)
-{
-	struct node_state told;
-	struct base_row row;
-	int r = syncstate_base_get(s, &m->node, &row);
-
-	if (r)
-		return r == -ENOENT ? 0 : r;
-	r = syncstate_remote_get(s, &m->node, &told);
-	if (r == 0)
-		node_state_fini(&told);
-	else if (r == -ENOENT)
-		r = syncstate_remote_put(s, &row.state);
-	node_state_name_remove(&row.state, &m->parent, m->name);
-	if (!r)
-		r = row.state.names_count ? syncstate_base_put(s, &row) : syncstate_base_delete(s, &m->node);
-	base_row_fini(&row);
-	return r;
-}
-
-static int restore_some(struct found_context *f, const struct missing *list, size_t count)
-{
-	struct syncstate *s = f->config->state;
-	bool take[RESTORE_AT_ONCE];
-	int r;
-
-	/* With something of its own under way it is no mere loss of the disk: left to the next scan. */
-	for (size_t i = 0; i < count; i++)
-		take[i] = is_gone(f, &list[i]) && !capture_is_busy(f->config->capture, &list[i].node);
-	r = syncstate_begin(s, true);
-	if (r)
-		return r;
-	for (size_t i = 0; i < count && !r; i++) {
-		if (take[i])
-			r = restore_name(s, &list[i]);
-	}
-	if (r) {
-		syncstate_rollback(s);
-		return r;
-	}
-	return syncstate_commit(s);
-}
+/* ---- restored, outside of a look ---- */
 
 int found_restore(struct found_context *f, const struct missing *list, size_t count)
 {

@@ -11,6 +11,7 @@
 struct found_context {
 	const struct rescan_config *config;
 	uint64_t differences;
+	bool doubt; /* after a power loss: what is torn does not count */
 };
 
 /* A name of the agreed state that is not on disk. */

@@ -422,6 +422,9 @@ static int resend(struct uploader *u)
 		u->unsettled = r != 0;
 	} else {
 		r = send_until_known(u, &u->kept, &u->kept_bytes, u->kept_last_opno);
+		/* It was read some time ago: the disk may have something else since, after a power loss. */
+		if (!r)
+			capture_want_scan(u->config.capture);
 	}
 	if (r == -EINVAL || r == -EMSGSIZE) { /* it has carried out nothing of it */
 		u->unsettled = false;

@@ -189,6 +189,31 @@ static void test_doubted(void **state)
 	expect_found(f, "W");
 }
 
+/* Sent from the batch that was kept, and torn on the disk since. */
+static void test_torn(void **state)
+{
+	struct fixture *f = *state;
+	struct id a = make_file(f, &ID_ROOT, "a", "text");
+	struct node_state told;
+
+	make_file(f, &ID_ROOT, "b", "text");
+	write_file(f, "a", "");
+	assert_int_equal(syncstate_begin(f->state, false), 0);
+	assert_int_equal(rescan_doubt(f->state), 0);
+	assert_int_equal(syncstate_commit(f->state), 0);
+	restored = 0;
+	expect_found(f, "");
+	assert_int_equal(restored, 1);
+	restored = 0;
+	assert_int_equal(faccessat(f->tree.root_fd, "a", F_OK, 0), -1);
+	assert_int_equal(syncstate_peek_remote(f->state, &a, &told), 0);
+	assert_int_equal(told.content.size, 4);
+	node_state_fini(&told);
+	/* Who empties a file later means it. */
+	write_file(f, "b", "");
+	expect_found(f, "W");
+}
+
 static void test_renamed(void **state)
 {
 	struct fixture *f = *state;
@@ -458,6 +483,7 @@ int main(void)
 		TEST(test_new),
 		TEST(test_changed),
 		TEST(test_doubted),
+		TEST(test_torn),
 		TEST(test_renamed),
 		TEST(test_replaced),
 		TEST(test_replaced_by_another_kind),
