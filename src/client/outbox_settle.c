@@ -383,29 +383,32 @@ static const char *const op_words[] = {
 };
 
 /*
- * A node or a directory that the server has told of, or has taken from us, and that it does not know: it was
+ * Something that the server does not know, though it has told of all of it, or has taken it from us: it was
  * put back to an older state. Then nothing is buried, all that is here is compared with it anew.
  */
 static int check_known(struct settle *st, const struct item *i)
 {
-	const struct id *ids[] = {&i->op.node, &i->op.parent, &i->op.new_parent, &i->op.other};
+	const struct op *op = &i->op;
+	const struct id *ids[] = {
+		op->type == OP_CREATE ? &ID_ROOT : &op->node, &op->parent, &op->new_parent, &op->other};
 
 	for (size_t k = 0; k < sizeof(ids) / sizeof(ids[0]); k++) {
 		struct id id = outbox_alias(st->o, ids[k]);
 		struct base_row row;
 		bool was_agreed;
-		int r = id_equal(&id, &ID_ROOT) ? -ENOENT : syncstate_base_get(st->c->state, &id, &row);
+		int r;
 
-		if (r == -ENOENT)
+		if (id_is_none(&id) || id_equal(&id, &ID_ROOT))
 			continue;
+		r = syncstate_base_get(st->c->state, &id, &row);
 		if (r)
-			return r;
+			return r == -ENOENT ? 0 : r; /* refused, itself */
 		was_agreed = row.state.seq != 0;
 		base_row_fini(&row);
-		if (was_agreed)
-			return -ECHILD;
+		if (!was_agreed)
+			return 0;
 	}
-	return 0;
+	return -ECHILD;
 }
 
 static int bury(struct settle *st, const struct item *i, const struct result *res)

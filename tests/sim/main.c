@@ -147,6 +147,10 @@ static int single(const struct arguments *a)
 		printf("seed %" PRIu64 " went well: %" PRIu64 " simulated seconds, %" PRIu64
 		       " lines of trace, digest %016" PRIx64 "\n",
 			a->run.seed, result.simulated_ns / 1000000000, result.lines, result.digest);
+		if (a->is_single) {
+			runs_print_command(stdout, &result.options);
+			printf("\n");
+		}
 		return 0;
 	}
 	printf("FAILED seed %" PRIu64 ": %s: %s\n", a->run.seed, result.invariant, result.text);
