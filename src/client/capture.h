@@ -124,6 +124,7 @@ int capture_queued_names(struct capture *c, struct queued_name **ret_names, size
 int capture_queued_holder(struct capture *c, const struct id *parent, const char *name, struct id *ret_node,
 	enum kind *ret_kind);
 /* The node has this name now, as far as agreed state and queue know. */
+size_t capture_names(struct capture *c, const struct id *node); /* how many it has here */
 bool capture_has_name(struct capture *c, const struct id *node, const struct id *parent, const char *name);
 /* The same for any node, in full. */
 int capture_path(struct capture *c, const struct id *node, struct buf *out);

@@ -72,6 +72,23 @@ bool capture_has_name(struct capture *c, const struct id *node, const struct id 
 	return has_name(l, parent, name);
 }
 
+size_t capture_names(struct capture *c, const struct id *node)
+{
+	struct base_row row;
+	struct local *l;
+	size_t count;
+
+	MUTEX_GUARD(&c->lock);
+	l = pending_find(c->pending, node);
+	if (l)
+		return l->names_count;
+	if (syncstate_peek_base(c->state, node, &row))
+		return 0;
+	count = row.state.names_count;
+	base_row_fini(&row);
+	return count;
+}
+
 bool capture_has_left(
 	struct capture *c, const struct id *node, const struct id *parent, const char *name, bool *ret_dead)
 {

@@ -137,7 +137,10 @@ static int read_link(const struct scan_entry *e, char target[SYMLINK_MAX_BYTES +
 	return 0;
 }
 
-/* An object that nobody knows. Over the name of a known file it is that file, saved anew; else it is new. */
+/*
+ * An object that nobody knows. Over the only name of a known file it is that file, saved anew; else it is
+ * new, and a file that has further names keeps those.
+ */
 static int found_unknown(struct found_context *f, const struct scan_entry *e, const struct id *parent,
 	const struct holder *replaced, struct id *ret_node)
 {
@@ -150,7 +153,8 @@ static int found_unknown(struct found_context *f, const struct scan_entry *e, co
 		.name = (char *)(uintptr_t)e->name};
 	int error = 0;
 
-	if (replaced->kind == KIND_FILE && kind == KIND_FILE) {
+	if (replaced->kind == KIND_FILE && kind == KIND_FILE &&
+		capture_names(f->config->capture, &replaced->node) == 1) {
 		r = (struct record){.op = OP_WRITE, .kind = kind, .node = replaced->node};
 		*ret_node = replaced->node;
 		return queue(f, &r, &e->stat);
