@@ -118,15 +118,18 @@ static bool keep(void *arg, const char *name)
 /* ---- what the round had placed before it could say so ---- */
 
 /* What lies under a name of R; -ENOENT. */
-static int stat_name(struct recovery *rc, const struct dentry *d, struct stat_id *ret_stat)
+static int open_dir_of(struct recovery *rc, const struct dentry *d)
 {
 	cleanup_buf struct buf path = BUF_INIT;
-	cleanup_fd int dirfd = -1;
 	int r = capture_dir_path(rc->config->capture, &d->parent, &path);
 
-	if (r)
-		return r;
-	dirfd = tree_open_dir(rc->config->tree, buf_cstr(&path) ? buf_cstr(&path) : "");
+	return r ? r : tree_open_dir(rc->config->tree, buf_cstr(&path) ? buf_cstr(&path) : "");
+}
+
+static int stat_name(struct recovery *rc, const struct dentry *d, struct stat_id *ret_stat)
+{
+	cleanup_fd int dirfd = open_dir_of(rc, d);
+
 	return dirfd < 0 ? dirfd : tree_stat(dirfd, d->name, ret_stat);
 }
 
@@ -206,6 +209,75 @@ static int settle_in_turn(struct recovery *rc, const struct apply_intent *i, con
 	return syncstate_commit(rc->config->state);
 }
 
+/* A further name of a linked file, where the old object still is, for the new one. */
+static int link_over(struct recovery *rc, const struct dentry *from, struct stat_id object,
+	const struct dentry *to, struct stat_id old)
+{
+	const struct tree *t = rc->config->tree;
+	cleanup_fd int from_dirfd = open_dir_of(rc, from), dirfd = open_dir_of(rc, to);
+	char stage[STAGE_NAME_BYTES];
+	struct stat_id placed;
+	int r;
+
+	if (from_dirfd < 0 || dirfd < 0)
+		return from_dirfd < 0 ? from_dirfd : dirfd;
+	stage_name(stage);
+	object.ctime_ns = old.ctime_ns = 0; /* both move with every link */
+	r = place_link(t, from_dirfd, from->name, t->stage_fd, stage, &object);
+	if (r)
+		return r;
+	r = place_put(t, stage, dirfd, to->name, &old, &placed);
+	(void)stage_drop(t, stage);
+	return r;
+}
+
+static bool is_staged(const struct apply_intent *i, const struct stat_id *now)
+{
+	return i->staged.ino && now->ino == i->staged.ino && now->btime_ns == i->staged.btime_ns;
+}
+
+/* S := the content that was being applied; where it is to lie, R still tells. */
+static int settle_content(struct recovery *rc, const struct apply_intent *i, const struct base_row *base,
+	const struct stat_id *now)
+{
+	struct base_row row = {.state = i->state, .disk = *now};
+	int r = syncstate_begin(rc->config->state, false);
+
+	if (r)
+		return r;
+	row.state.seq = base->state.seq;
+	row.state.names = base->state.names; /* borrowed */
+	row.state.names_count = base->state.names_count;
+	r = syncstate_base_put(rc->config->state, &row);
+	if (r) {
+		syncstate_rollback(rc->config->state);
+		return r;
+	}
+	return syncstate_commit(rc->config->state);
+}
+
+/* Ended between the names of a linked file: it would be two files from then on. */
+static int finish_links(struct recovery *rc, const struct apply_intent *i, const struct base_row *base)
+{
+	const struct node_state *n = &base->state;
+	const struct dentry *from = NULL;
+	struct stat_id now, object;
+	int r = 0;
+
+	if (i->state.tomb || n->kind != KIND_FILE || n->names_count < 2)
+		return 0;
+	for (size_t k = 0; k < n->names_count && !from; k++) {
+		if (!stat_name(rc, &n->names[k], &object) && is_staged(i, &object))
+			from = &n->names[k];
+	}
+	for (size_t k = 0; from && k < n->names_count && !r; k++) {
+		if (!stat_name(rc, &n->names[k], &now) && stat_id_same_object(&now, &base->disk))
+			r = link_over(rc, from, object, &n->names[k], base->disk);
+	}
+	/* Changed since: the scan looks at it. */
+	return r == -ESTALE || !from ? 0 : r ? r : settle_content(rc, i, base, &object);
+}
+
 static int finish(struct recovery *rc, const struct apply_intent *i)
 {
 	struct base_row base = {0};
@@ -216,6 +288,11 @@ static int finish(struct recovery *rc, const struct apply_intent *i)
 	if (r && r != -ENOENT)
 		return r;
 	has_base = !r;
+	r = has_base ? finish_links(rc, i, &base) : 0;
+	if (r) {
+		base_row_fini(&base);
+		return r;
+	}
 	done = i->state.tomb ? has_base && is_removed(rc, &base)
 			     : (has_base || i->staged.ino) && is_placed(rc, i, &base, &now);
 	r = done ? settle_in_turn(rc, i, &base, &now) : 0;
