@@ -57,6 +57,17 @@ static int look(int dirfd, const char *name, const struct stat_id *expected, str
 	return 0;
 }
 
+/* 0; -ESTALE: another or none; or what kept us from seeing it, which says nothing about who did what. */
+static int check_there(int dirfd, const char *name, const struct stat_id *object)
+{
+	struct stat_id now;
+	int r = tree_stat(dirfd, name, &now);
+
+	if (r < 0)
+		return r == -ENOENT ? -ESTALE : r;
+	return is_same_content(object, &now) ? 0 : -ESTALE;
+}
+
 static bool is_there(int dirfd, const char *name, const struct stat_id *object)
 {
 	struct stat_id now;
@@ -212,10 +223,10 @@ static int put_exchange(const struct tree *t, const char *staged_name, const str
 	FAILPOINT("A5x");
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r;
-	if (is_there(t->stage_fd, staged_name, old))
-		return 0;
-	swap_back(t, staged_name, staged, dirfd, name);
-	return -ESTALE;
+	r = check_there(t->stage_fd, staged_name, old);
+	if (r < 0)
+		swap_back(t, staged_name, staged, dirfd, name);
+	return r;
 }
 
 /*
@@ -226,7 +237,7 @@ static int put_link(
 	const struct tree *t, const char *staged_name, int dirfd, const char *name, const struct stat_id *old)
 {
 	char kept[STAGE_NAME_BYTES];
-	int r = 0;
+	int r;
 
 	stage_name(kept);
 	if (linkat(dirfd, name, t->stage_fd, kept, 0) < 0) {
@@ -234,11 +245,10 @@ static int put_link(
 			return -ESTALE;
 		return errno == EPERM || errno == EMLINK ? -EOPNOTSUPP : -errno;
 	}
-	if (!is_there(t->stage_fd, kept, old))
-		r = -ESTALE;
-	else if (renameat(t->stage_fd, staged_name, dirfd, name) < 0)
+	r = check_there(t->stage_fd, kept, old);
+	if (r == 0 && renameat(t->stage_fd, staged_name, dirfd, name) < 0)
 		r = -errno;
-	else if (renameat(t->stage_fd, kept, t->stage_fd, staged_name) < 0)
+	else if (r == 0 && renameat(t->stage_fd, kept, t->stage_fd, staged_name) < 0)
 		return -errno;
 	if (r < 0)
 		(void)unlinkat(t->stage_fd, kept, 0);
@@ -314,12 +324,14 @@ static int move_expected(const struct tree *t, int from_dirfd, const char *from,
 	if (r < 0)
 		return r;
 	*ret_was = was;
-	if (is_there(to_dirfd, to, &was))
-		return 0;
-	r = move(t, to_dirfd, to, from_dirfd, from);
-	if (r < 0)
-		log_debug("moving back an unexpected object: %s", err_str(r));
-	return -ESTALE;
+	r = check_there(to_dirfd, to, &was);
+	if (r < 0) {
+		int back = move(t, to_dirfd, to, from_dirfd, from);
+
+		if (back < 0)
+			log_debug("moving back an unexpected object: %s", err_str(back));
+	}
+	return r;
 }
 
 int place_take(const struct tree *t, int dirfd, const char *name, const struct stat_id *expected,
@@ -399,12 +411,16 @@ int place_exchange(const struct tree *t, int a_dirfd, const char *a, const struc
 		r = swap(t, a_dirfd, a, b_dirfd, b);
 	if (r < 0)
 		return r;
-	if (is_there(a_dirfd, a, &was_b) && is_there(b_dirfd, b, &was_a))
-		return 0;
-	r = swap(t, a_dirfd, a, b_dirfd, b);
-	if (r < 0)
-		log_debug("exchanging back: %s", err_str(r));
-	return -ESTALE;
+	r = check_there(a_dirfd, a, &was_b);
+	if (r == 0)
+		r = check_there(b_dirfd, b, &was_a);
+	if (r < 0) {
+		int back = swap(t, a_dirfd, a, b_dirfd, b);
+
+		if (back < 0)
+			log_debug("exchanging back: %s", err_str(back));
+	}
+	return r;
 }
 
 /* ---- links and attributes ---- */
