@@ -422,19 +422,12 @@ int outbox_collect(struct capture *c, size_t max, struct outbox *ret_outbox)
 	return r;
 }
 
-void outbox_put_off_missing(struct capture *c, struct item *item, uint64_t delay_ms)
-{
-	mutex_lock(&c->lock);
-	item->entry->send_all = true;
-	mutex_unlock(&c->lock);
-	outbox_put_off(c, item, item->send_all ? delay_ms : 0);
-}
-
 void outbox_put_off(struct capture *c, struct item *item, uint64_t delay_ms)
 {
 	MUTEX_GUARD(&c->lock);
 	item->entry->in_flight = false;
 	item->entry->unstable = item->unstable;
+	item->entry->send_all |= item->missing;
 	/* fsynced while it was being looked at: no reason any more to wait for its writers. */
 	if (item->entry->synced != item->synced)
 		delay_ms = 0;

@@ -27,6 +27,7 @@ struct item {
 	struct stat_id disk; /* as it was when content and attributes were read */
 	uint64_t changed_ms;
 	bool send_all; /* all chunks, whatever the server believes to have */
+	bool missing; /* the server has said that it misses some: put off, all are sent next time */
 	bool remains; /* unlink, rename over: one of several names */
 	bool synced, promised; /* promised: a call waits until it is sent, whoever writes */
 	uint64_t generation; /* synced: of the object then */
@@ -54,8 +55,6 @@ int outbox_collect(struct capture *c, size_t max, struct outbox *ret_outbox);
 /* Gives item i back to the queue, to be tried again after delay_ms (0: with the next batch). Later items that
  * depend on it must be given back as well. */
 void outbox_put_off(struct capture *c, struct item *item, uint64_t delay_ms);
-/* The server misses content of it: all of that is sent next time; later, when it was already. */
-void outbox_put_off_missing(struct capture *c, struct item *item, uint64_t delay_ms);
 /* The entry leaves the queue for good, in the journal too. Under capture.lock. */
 int outbox_drop_locked(struct capture *c, struct entry *e);
 /* Removes the item's operation for good: it says nothing any more. */

@@ -226,10 +226,28 @@ static bool is_of(const struct result *res, const struct base_row *row)
 	return is_done(res) && id_equal(&res->node, &row->state.node);
 }
 
+/* What was told and has no newer content than was agreed: ours comes from that, and must not go back to it.
+ */
+static int forget_older(struct syncstate *s, const struct node_state *agreed)
+{
+	struct node_state told;
+	int r = syncstate_remote_get(s, &agreed->node, &told);
+
+	if (r)
+		return r == -ENOENT ? 0 : r;
+	if (!told.tomb && told.seq <= agreed->seq && (int64_t)agreed->c > 0 && told.c <= agreed->c)
+		r = syncstate_remote_delete(s, &agreed->node);
+	node_state_fini(&told);
+	return r;
+}
+
 static int settle_write(
 	struct settle *st, const struct item *i, const struct result *res, struct base_row *row)
 {
-	int r;
+	int r = res->outcome == OUTCOME_KEPT ? forget_older(st->c->state, &row->state) : 0;
+
+	if (r)
+		return r;
 
 	if (is_done(res)) {
 		row->state.c = res->c;

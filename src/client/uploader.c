@@ -231,10 +231,11 @@ static int settle_partly(struct uploader *u, struct outbox *o, struct batch_repl
 			last_opno = o->items[i].op.opno;
 			continue;
 		}
-		if (o->items[i].entry && at == done + 1)
-			outbox_put_off_missing(u->config.capture, &o->items[i], MISSING_WAIT_MS);
-		else if (o->items[i].entry)
-			outbox_put_off(u->config.capture, &o->items[i], 0);
+		if (!o->items[i].entry)
+			continue;
+		o->items[i].missing = at == done + 1;
+		outbox_put_off(u->config.capture, &o->items[i],
+			o->items[i].missing && o->items[i].send_all ? MISSING_WAIT_MS : 0);
 	}
 	return settle(u, o, reply, last_opno);
 }

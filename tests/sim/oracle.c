@@ -482,7 +482,7 @@ void oracle_seen(struct oracle *o, unsigned client, const char *path, const void
 	if (!w->whole && !w->published && w->client != client)
 		sim_fail("I3", "client %u sees at %s a state in between of another one: %s", client, path,
 			oracle_name(o, v));
-	if (o->old_comes_back || (w->moved_by & ~(1u << client)))
+	if (o->old_comes_back || w->again || (w->moved_by & ~(1u << client)))
 		return;
 	for (const struct own_write *own = o->own; own; own = own->next) {
 		if (own->client == client && own->version && strcmp(own->path, path) == 0 &&
