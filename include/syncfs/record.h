@@ -19,6 +19,7 @@ enum record_type {
 	RECORD_CLOSED = 4, /* content is complete for now */
 	RECORD_ACKED = 5, /* these lsns are at the server, or need not go there */
 	RECORD_SEAL = 6, /* last of its segment */
+	RECORD_SYNCED = 7, /* content of this size is on disk; nothing depends on it being read */
 };
 
 struct record {
@@ -28,10 +29,12 @@ struct record {
 	/* INTENT */
 	enum op_type op;
 	enum kind kind;
-	struct id node, other, parent, new_parent; /* DIRTY, CLOSED: node */
+	struct id node, other, parent, new_parent; /* DIRTY, CLOSED, SYNCED: node */
 	char *name, *new_name, *target;
-	uint64_t dev, ino; /* identity of the object; DONE: of what was made; DIRTY, CLOSED too */
+	uint64_t dev, ino; /* identity of the object; DONE: of what was made; DIRTY, CLOSED, SYNCED too */
 	int64_t btime_ns;
+
+	uint64_t size; /* SYNCED */
 
 	/* DONE */
 	uint64_t intent_lsn;

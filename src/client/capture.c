@@ -294,6 +294,19 @@ int capture_dirty(struct capture *c, const struct stat_id *object)
 	return r;
 }
 
+/* Should the power fail before it is sent: what lies there with this size is whole. */
+static int note_synced(struct capture *c, const struct id *node, const struct stat_id *object)
+{
+	struct record rec = {.type = RECORD_SYNCED,
+		.node = *node,
+		.dev = object->dev,
+		.ino = object->ino,
+		.btime_ns = object->btime_ns,
+		.size = object->size};
+
+	return journal_append(c->journal, &rec);
+}
+
 static int closed_locked(struct capture *c, const struct stat_id *object, bool synced, uint64_t generation)
 {
 	struct record rec = {.type = RECORD_CLOSED, .op = OP_WRITE, .kind = KIND_FILE};
@@ -330,6 +343,7 @@ static int closed_locked(struct capture *c, const struct stat_id *object, bool s
 		e->dirty_lsn = l->dirty_lsn;
 	l->dirty_lsn = 0;
 	if (synced) {
+		r = r ? r : note_synced(c, &rec.node, object);
 		e->synced = true;
 		e->generation = generation;
 	}
@@ -350,6 +364,18 @@ int capture_closed(struct capture *c, const struct stat_id *object, bool synced)
 	if (!r && synced)
 		r = journal_sync(c->journal);
 	return r;
+}
+
+int capture_synced(struct capture *c, const struct stat_id *object)
+{
+	struct id node;
+	int r = 0;
+
+	mutex_lock(&c->lock);
+	if (!object->size && capture_resolve_locked(c, object, &node) == 0 && pending_find(c->pending, &node))
+		r = note_synced(c, &node, object);
+	mutex_unlock(&c->lock);
+	return r ? r : journal_sync(c->journal);
 }
 
 void capture_released(struct capture *c, const struct stat_id *object)

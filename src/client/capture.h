@@ -62,9 +62,11 @@ int capture_dirty(struct capture *c, const struct stat_id *object);
 /*
  * From FLUSH and from fsync: what this handle wrote is complete for now; queues the content for upload (sent
  * when no writer is left, or from a stable reading after fsync or idleness). synced: by fsync, the journal is
- * made durable as well. -EIO.
+ * made durable as well, and says that content of object->size is on disk. -EIO.
  */
 int capture_closed(struct capture *c, const struct stat_id *object, bool synced);
+/* An fsync of a file to which nothing was written; one that was made empty is so by intent. -EIO. */
+int capture_synced(struct capture *c, const struct stat_id *object);
 /* After RELEASE of a writable handle (the writer count is already lower): wakes the uploader and the applier.
  */
 void capture_released(struct capture *c, const struct stat_id *object);

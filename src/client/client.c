@@ -21,6 +21,8 @@
 #include "await.h"
 #include "capture.h"
 #include "control.h"
+#include "inflight.h"
+#include "journal.h"
 #include "link.h"
 #include "mount.h"
 #include "recover.h"
@@ -192,6 +194,26 @@ static void on_released(void *arg)
 	session_released(atomic_load(&c->session));
 }
 
+/*
+ * A damaged journal tells nothing that can be relied on: it is kept aside, and what is here is merged with
+ * the server by content. The agreed state goes first, so that dying in between deletes nothing either.
+ */
+static int start_over(struct client *c)
+{
+	int r = adopt(c);
+
+	if (!r)
+		r = inflight_remove(c->state_dirfd);
+	if (!r)
+		r = journal_set_aside(c->state_dirfd);
+	if (!r)
+		log_error("the journal in %s is damaged, its files are kept as *.damaged: what is here and "
+			  "at the "
+			  "server is merged by content, nothing is deleted; check the disk",
+			c->config->state);
+	return r;
+}
+
 static int make_capture(struct client *c, struct buf *why)
 {
 	struct capture_config config = {
@@ -206,12 +228,11 @@ static int make_capture(struct client *c, struct buf *why)
 	size_t replayed;
 	int r = capture_open(&config, &c->capture, &replayed);
 
-	if (r == -EBADMSG)
-		return fail(why, r,
-			"the journal in %s is damaged: move its journal.* files elsewhere and mount again "
-			"(everything on disk is then "
-			"compared with the server, nothing is deleted)",
-			c->config->state);
+	if (r == -EBADMSG) {
+		r = start_over(c);
+		if (!r)
+			r = capture_open(&config, &c->capture, &replayed);
+	}
 	if (r)
 		return fail(why, r,
 			"the journal in %s cannot be opened: free the disk or check its permissions",
@@ -230,7 +251,7 @@ static int look_after_power(struct client *c, struct buf *why)
 	int r = power_was_lost(c->state, &lost);
 
 	if (!r && lost)
-		r = power_repair(c->state, &c->tree, &c->tree_lock, c->capture, &count);
+		r = power_repair(c->state, &c->tree, &c->tree_lock, c->capture, c->state_dirfd, &count);
 	if (!r)
 		r = power_running(c->state, lost);
 	return r ? fail(why, r, "the backing directory %s cannot be checked after a power loss: %s",

@@ -47,16 +47,17 @@ int fs_after_change(struct view *v, struct handle *h)
 	return mark(v, h);
 }
 
-int fs_complete(struct view *v, struct handle *h, bool synced)
+int fs_complete(struct view *v, struct handle *h, const struct stat_id *synced)
 {
 	struct stat_id id;
 	int r;
 
 	/* An fsync is about the file, whoever wrote it. */
 	if (synced ? !inode_take_written(v->inodes, h->inode) : !atomic_exchange(&h->wrote, false))
-		return synced ? capture_sync(v->capture) : 0;
+		return synced ? capture_synced(v->capture, synced) : 0;
 	atomic_store(&h->marked, false);
 	inode_identity(v->inodes, h->inode, &id);
+	id.size = synced ? synced->size : 0;
 	r = capture_closed(v->capture, &id, synced);
 	if (r)
 		atomic_store(&h->wrote, true); /* the next one tries again */

@@ -51,7 +51,7 @@ static void handle_close(struct view *v, struct handle *h)
 	inode_identity(v->inodes, h->inode, &id);
 	/* Pages of a mapping are written after the last close() (flush); the mapping's own end brings only a
 	 * release. */
-	r = fs_complete(v, h, false);
+	r = fs_complete(v, h, NULL);
 	if (r)
 		log_error("release inode=%llu: %s, the content is found by the next scan",
 			(unsigned long long)id.ino, err_str(r));
@@ -302,11 +302,14 @@ void fs_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse
 
 static int sync_file(struct view *v, fuse_ino_t ino, struct handle *h, int datasync)
 {
-	int r = backing_sync(h->fd, datasync);
+	struct stat_id before; /* what is written meanwhile may not be on disk */
+	int r = tree_stat(h->fd, "", &before);
 
 	if (!r)
+		r = backing_sync(h->fd, datasync);
+	if (!r)
 		r = inode_sync_names(v->inodes, inode_of(v, ino));
-	return r ? r : fs_complete(v, h, true);
+	return r ? r : fs_complete(v, h, &before);
 }
 
 /* Once per close() of each duplicate, so possibly often: only what was written since the last time is
@@ -316,7 +319,7 @@ void fs_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct view *v = view_of(req);
 	struct handle *h = handle_of(fi);
 	uint64_t changes = atomic_load(&h->changes);
-	int r = v->sync_at_close && h->writable ? sync_file(v, ino, h, 0) : fs_complete(v, h, false);
+	int r = v->sync_at_close && h->writable ? sync_file(v, ino, h, 0) : fs_complete(v, h, NULL);
 
 	if (!r && v->wait_at_close && changes != atomic_load(&h->kept))
 		fs_reply_when_kept(req, h, changes);

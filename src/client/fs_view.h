@@ -94,7 +94,7 @@ int fs_before_change(struct view *v, struct handle *h);
  * instead of success. */
 int fs_after_change(struct view *v, struct handle *h);
 /* What the handle wrote is complete for now. synced: it is on disk. */
-int fs_complete(struct view *v, struct handle *h, bool synced);
+int fs_complete(struct view *v, struct handle *h, const struct stat_id *synced);
 /* Sets the size of a file that the caller has not opened. */
 int fs_truncate(struct view *v, struct inode *i, off_t size);
 

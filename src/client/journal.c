@@ -525,6 +525,26 @@ int journal_open(
 	return 0;
 }
 
+int journal_set_aside(int dirfd)
+{
+	cleanup_free uint64_t *numbers = NULL;
+	char path[32], to[80], hex[ID_HEX_BYTES];
+	struct id random = id_new();
+	size_t count = 0;
+	int r = list_segments(dirfd, &numbers, &count);
+
+	id_to_hex(&random, hex);
+	for (size_t i = 0; i < count && !r; i++) {
+		segment_path(numbers[i], path);
+		snprintf(to, sizeof(to), "%s.%.8s.damaged", path, hex);
+		if (renameat(dirfd, path, dirfd, to) < 0)
+			r = -errno;
+	}
+	if (!r && fsync(dirfd) < 0)
+		r = -errno;
+	return r;
+}
+
 void journal_close(struct journal *j)
 {
 	if (!j)

@@ -18,6 +18,8 @@ struct journal;
  */
 int journal_open(
 	int dirfd, int (*replay)(void *arg, const struct record *r), void *arg, struct journal **ret_journal);
+/* Renames all its segments to journal.NUMBER.RANDOM.damaged, durably. */
+int journal_set_aside(int dirfd);
 void journal_close(struct journal *j);
 
 /*

@@ -18,6 +18,7 @@
 #include <syncfs/path.h>
 
 #include "capture_internal.h"
+#include "inflight.h"
 #include "outbox.h"
 #include "rescan.h"
 #include "rescan_found.h"
@@ -95,6 +96,9 @@ int power_ended(struct syncstate *s, const struct tree *t)
 struct repair {
 	struct rescan_config config;
 	struct found_context found;
+	int state_dirfd; /* borrowed */
+	struct outbox batch; /* that was on its way */
+	bool drop_batch; /* something of it was put aside: it may not be settled here */
 	size_t count;
 };
 
@@ -202,6 +206,29 @@ static int bring_back(struct repair *rp, const struct victims *v)
 	return r;
 }
 
+/*
+ * Settled here, the batch would say of an object that is put aside that it was agreed, and then is gone.
+ * Without it the server knows more of us than we do, if it has carried it out: then all is merged, nothing
+ * deleted.
+ */
+static bool is_in_batch(const struct repair *rp, const struct id *node)
+{
+	for (size_t i = 0; i < rp->batch.count; i++) {
+		if (id_equal(&rp->batch.items[i].op.node, node))
+			return true;
+	}
+	return false;
+}
+
+static int load_batch(struct repair *rp)
+{
+	cleanup_buf struct buf encoded = BUF_INIT;
+	uint64_t last_opno;
+	int r = inflight_load(rp->state_dirfd, &rp->batch, &encoded, &last_opno);
+
+	return r == -ENOENT || r == -EBADMSG ? 0 : r;
+}
+
 static int put_aside(
 	struct repair *rp, const struct scan_entry *e, const struct id *node, const struct victims *v)
 {
@@ -211,10 +238,39 @@ static int put_aside(
 	if (r)
 		return r;
 	rp->count++;
+	rp->drop_batch |= is_in_batch(rp, node);
 	mutex_lock(&c->lock);
 	r = undo_locked(c, node);
 	mutex_unlock(&c->lock);
 	return r ? r : bring_back(rp, v);
+}
+
+/* The node that the file stands for; one that nobody knows has taken the place of who has its name by the
+ * agreed state. -ENOENT. */
+static int find_node(struct repair *rp, const struct scan_entry *e, struct id *ret_node)
+{
+	struct id parent;
+	int r = capture_resolve(rp->config.capture, &e->stat, ret_node);
+
+	if (r == -ENOENT)
+		r = capture_resolve(rp->config.capture, &e->dir, &parent);
+	else
+		return r;
+	return r ? r : syncstate_peek_name(rp->config.state, &parent, e->name, ret_node);
+}
+
+/* Nothing was written to it after an fsync, at which it had this size. */
+static bool is_synced(struct repair *rp, const struct id *node, uint64_t size)
+{
+	struct capture *c = rp->config.capture;
+	const struct local *l;
+	bool synced;
+
+	mutex_lock(&c->lock);
+	l = pending_find(c->pending, node);
+	synced = l && l->is_synced && l->synced_size == size;
+	mutex_unlock(&c->lock);
+	return synced;
 }
 
 static int on_entry(void *arg, const struct scan_entry *e)
@@ -226,7 +282,7 @@ static int on_entry(void *arg, const struct scan_entry *e)
 
 	if (tree_kind(e->stat.mode) != KIND_FILE)
 		return SCAN_DESCEND;
-	if (e->stat.nlink > 1 || capture_resolve(rp->config.capture, &e->stat, &node) ||
+	if (e->stat.nlink > 1 || find_node(rp, e, &node) || is_synced(rp, &node, e->stat.size) ||
 		is_unchanged(rp, &node, &e->stat))
 		return SCAN_SKIP;
 	if (!torn_is(rp->config.tree, e) || !find_victims(rp, &node, &v))
@@ -236,7 +292,7 @@ static int on_entry(void *arg, const struct scan_entry *e)
 }
 
 int power_repair(struct syncstate *s, const struct tree *t, struct rwlock *tree_lock, struct capture *c,
-	size_t *ret_count)
+	int state_dirfd, size_t *ret_count)
 {
 	struct mutex apply_lock;
 	struct repair rp = {
@@ -245,17 +301,23 @@ int power_repair(struct syncstate *s, const struct tree *t, struct rwlock *tree_
 			.apply_lock = &apply_lock,
 			.capture = c,
 			.state = s},
+		.state_dirfd = state_dirfd,
 	};
 	struct scan_ops ops = {.arg = &rp, .entry = on_entry};
 	int r;
 
 	mutex_init(&apply_lock, RANK_APPLY, "apply");
 	rp.found.config = &rp.config;
-	r = tree_scan(t, "", true, &ops);
+	r = load_batch(&rp);
+	if (!r)
+		r = tree_scan(t, "", true, &ops);
+	if (!r && rp.drop_batch)
+		r = inflight_remove(state_dirfd);
 	if (!r && rp.count)
 		r = tree_sync_all(t);
 	if (!r && rp.count)
 		r = capture_sync(c);
+	outbox_fini(&rp.batch);
 	mutex_fini(&apply_lock);
 	*ret_count = rp.count;
 	return r;

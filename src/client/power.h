@@ -24,10 +24,10 @@ int power_running(struct syncstate *s, bool lost);
 /* All is on disk, and nothing runs any more. -errno: then the next start takes it for a power loss. */
 int power_ended(struct syncstate *s, const struct tree *t);
 /*
- * Looks through the tree. Before anything is sent, applied or served; takes the tree lock. 0 and how many
- * files were put aside, or -errno.
+ * Looks through the tree. What was fsynced with the size that it has now is as it was left. Before anything
+ * is sent, applied or served; takes the tree lock. 0 and how many files were put aside, or -errno.
  */
 int power_repair(struct syncstate *s, const struct tree *t, struct rwlock *tree_lock, struct capture *c,
-	size_t *ret_count);
+	int state_dirfd, size_t *ret_count);
 
 #endif

@@ -121,6 +121,7 @@ static int replay_dirty(struct capture *c, const struct record *r)
 	/* There was a close in between, of which an unsent operation needed no record. */
 	error = l->dirty_lsn ? answer_dirty(c, &r->node, l->dirty_lsn) : 0;
 	l->dirty_lsn = r->lsn;
+	l->is_synced = false;
 	return error < 0 ? error : 0;
 }
 
@@ -137,6 +138,16 @@ static int replay_closed(struct capture *c, const struct record *r)
 	if (!error && rp->entry)
 		rp->entry->dirty_lsn = take_dirty(c, &r->node);
 	return error;
+}
+
+static void replay_synced(struct capture *c, const struct record *r)
+{
+	struct local *l = pending_find(c->pending, &r->node);
+
+	if (!l)
+		return; /* it is at the server */
+	l->is_synced = true;
+	l->synced_size = r->size;
 }
 
 static int replay_done(struct capture *c, const struct record *r)
@@ -167,6 +178,9 @@ static int replay(void *arg, const struct record *r)
 	case RECORD_ACKED:
 		for (size_t i = 0; i < r->lsns_count; i++)
 			forget(c, r->lsns[i]);
+		return 0;
+	case RECORD_SYNCED:
+		replay_synced(c, r);
 		return 0;
 	case RECORD_SEAL:
 		return 0;

@@ -20,7 +20,8 @@ struct capture_config {
 	void *arg;
 };
 
-/* -EBADMSG: the journal is damaged (kept as it is). *ret_replayed: operations found in it. */
+/* -EBADMSG: the journal is damaged (kept as it is, see journal_set_aside()). *ret_replayed: operations found
+ * in it. */
 int capture_open(const struct capture_config *config, struct capture **ret_capture, size_t *ret_replayed);
 void capture_close(struct capture *c); /* makes the journal durable */
 

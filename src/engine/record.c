@@ -70,6 +70,11 @@ static void put_payload(struct buf *b, const struct record *r)
 		for (size_t i = 0; i < r->lsns_count; i++)
 			buf_put_u64(b, r->lsns[i]);
 		break;
+	case RECORD_SYNCED:
+		put_id(b, &r->node);
+		put_identity(b, r);
+		buf_put_u64(b, r->size);
+		break;
 	case RECORD_SEAL:
 		break;
 	}
@@ -211,6 +216,11 @@ static int take_payload(struct reader *r, struct record *rec)
 		return 0;
 	case RECORD_ACKED:
 		return take_acked(r, rec);
+	case RECORD_SYNCED:
+		rec->node = take_id(r);
+		take_identity(r, rec);
+		rec->size = reader_u64(r);
+		return 0;
 	case RECORD_SEAL:
 		return 0;
 	}

@@ -119,6 +119,32 @@ def test_kill9_at_any_moment(world, victim):
     assert not conflict_copies(b.path)
 
 
+def test_damaged_journal(world):
+    """It is kept aside, everything is compared, nothing is deleted; what was made meanwhile arrives."""
+    server, a, b = world.pair()
+    fill(a, 5)
+    a.wait()
+    server.kill9()
+    write(a / "more", "made while nobody listened")
+    os.remove(a / "d3/f3")
+    for i in range(20):
+        write(a / f"later{i}", "x")
+    a.kill9()
+    [journal] = [n for n in os.listdir(a.state) if n.startswith("journal.")]
+    with open(os.path.join(a.state, journal), "r+b") as f:
+        f.seek(200)
+        f.write(b"\xff" * 40)
+    server.start()
+    a.kill()
+    a.start()
+    a.wait(60)
+    found = wait_same(a.path, server.root, b.path, timeout=60)
+    assert b"more" in found and b"later19" in found
+    assert b"d3/f3" in found  # of its removal nothing can be known
+    assert not conflict_copies(a.path)
+    assert [n for n in os.listdir(a.state) if n.startswith(journal) and n.endswith(".damaged")]
+
+
 def test_kill9_of_the_receiver(world):
     server, a, b = world.pair()
     for _ in range(4):

@@ -4,13 +4,18 @@
 
 #include <dirent.h>
 
+#include <syncfs/manifest.h>
+
+#include "inflight.h"
+#include "journal.h"
 #include "power.h"
 
 static size_t repair(struct fixture *f)
 {
 	size_t count = 99;
 
-	assert_int_equal(power_repair(f->state, &f->tree, &f->tree_lock, f->capture, &count), 0);
+	assert_int_equal(
+		power_repair(f->state, &f->tree, &f->tree_lock, f->capture, f->state_dirfd, &count), 0);
 	return count;
 }
 
@@ -121,6 +126,81 @@ static void test_replaced(void **state)
 	assert_false(is_there(f, "doc") || is_there(f, "new"));
 }
 
+/* The same, of which the journal has lost all. */
+static void test_replaced_unheard(void **state)
+{
+	struct fixture *f = *state;
+	struct id doc = make_file(f, "doc", "text");
+
+	write_file(f, "doc~", "");
+	assert_int_equal(renameat(f->tree.root_fd, "doc~", f->tree.root_fd, "doc"), 0);
+	assert_int_equal(repair(f), 1);
+	assert_string_equal(queue(f), "");
+	expect_fetch(f, &doc, "doc");
+	assert_false(is_there(f, "doc"));
+}
+
+/* What was fsynced is as it was left, until it is written again. */
+static void test_synced(void **state)
+{
+	struct fixture *f = *state;
+	struct stat_id object;
+	struct id doc = make_file(f, "doc", "text");
+
+	make_file(f, "saved", "text");
+	do_write(f, "doc", "");
+	object = stat_of(f, "doc");
+	assert_int_equal(capture_closed(f->capture, &object, true), 0);
+	do_create(f, "", "saved~", KIND_FILE);
+	object = stat_of(f, "saved~");
+	assert_int_equal(capture_synced(f->capture, &object), 0);
+	do_rename(f, "saved~", "saved", 0);
+	fixture_reopen(f);
+	assert_int_equal(repair(f), 0);
+	assert_string_equal(queue(f), "W Csaved~ Rsaved~>saved");
+	do_write(f, "doc", "");
+	fixture_reopen(f);
+	assert_int_equal(repair(f), 1);
+	assert_string_equal(queue(f), "Csaved~ Rsaved~>saved");
+	expect_fetch(f, &doc, "doc");
+}
+
+/* The batch that may be at the server must not say of what was put aside that it is agreed. */
+static void test_batch_is_dropped(void **state)
+{
+	struct fixture *f = *state;
+	struct item item = {.op = {.type = OP_WRITE, .opno = 1, .kind = KIND_FILE}};
+	struct outbox o = {.items = &item, .count = 1};
+	struct batch b = {
+		.client = id_new(), .run = id_new(), .label = (char *)(uintptr_t) "a", .ops_count = 1};
+	cleanup_buf struct buf encoded = BUF_INIT;
+
+	item.op.node = make_file(f, "other", "text");
+	item.op.fields = OP_HAS_DATA;
+	assert_int_equal(manifest_of_bytes("", 0, &item.op.content, NULL), 0);
+	b.ops = &item.op;
+	assert_int_equal(batch_encode(&b, &encoded), 0);
+	assert_int_equal(inflight_save(f->state_dirfd, &o, &encoded), 0);
+	make_file(f, "doc", "text");
+	write_file(f, "doc", "");
+	assert_int_equal(repair(f), 1);
+	assert_int_equal(faccessat(f->state_dirfd, "inflight", F_OK, 0), 0);
+	write_file(f, "other", "");
+	assert_int_equal(repair(f), 1);
+	assert_int_equal(faccessat(f->state_dirfd, "inflight", F_OK, 0), -1);
+}
+
+static void test_journal_is_set_aside(void **state)
+{
+	struct fixture *f = *state;
+
+	do_create(f, "", "new", KIND_FILE);
+	assert_int_equal(journal_set_aside(f->state_dirfd), 0);
+	assert_int_equal(faccessat(f->state_dirfd, "journal.00000001", F_OK, 0), -1);
+	fixture_reopen(f);
+	assert_int_equal(f->replayed, 0);
+}
+
 static void test_linked_files_stay(void **state)
 {
 	struct fixture *f = *state;
@@ -168,6 +248,10 @@ int main(void)
 		TEST(test_whole_files_stay),
 		TEST(test_torn_files),
 		TEST(test_replaced),
+		TEST(test_replaced_unheard),
+		TEST(test_synced),
+		TEST(test_batch_is_dropped),
+		TEST(test_journal_is_set_aside),
 		TEST(test_linked_files_stay),
 		TEST(test_was_lost),
 	};

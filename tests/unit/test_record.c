@@ -53,7 +53,7 @@ static struct record intent(
 		.btime_ns = INT64_MIN};
 }
 
-#define SAMPLES 14
+#define SAMPLES 15
 
 /* One record of every type, and intents of every operation. Borrowed strings: never record_fini(). */
 static void samples(struct record s[SAMPLES])
@@ -81,6 +81,8 @@ static void samples(struct record s[SAMPLES])
 	*r++ = (struct record){.type = RECORD_ACKED, .lsn = 5, .lsns = lsns, .lsns_count = 3};
 	*r++ = (struct record){.type = RECORD_ACKED, .lsn = 6};
 	*r++ = (struct record){.type = RECORD_SEAL, .lsn = 7};
+	*r++ = (struct record){
+		.type = RECORD_SYNCED, .lsn = 8, .node = id_of(9), .dev = 3, .ino = 4, .size = 1ull << 40};
 	assert_ptr_equal(r, s + SAMPLES);
 }
 
@@ -96,6 +98,7 @@ static void expect_equal(const struct record *a, const struct record *b)
 {
 	assert_int_equal(a->type, b->type);
 	assert_int_equal(a->lsn, b->lsn);
+	assert_int_equal(a->size, b->size);
 	assert_int_equal(a->op, b->op);
 	assert_int_equal(a->kind, b->kind);
 	assert_true(id_equal(&a->node, &b->node) && id_equal(&a->other, &b->other));
