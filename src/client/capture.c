@@ -108,7 +108,10 @@ int capture_resolve_locked(struct capture *c, const struct stat_id *object, stru
 
 static int resolve_intent(struct capture *c, struct intent *i)
 {
-	int r = capture_resolve_locked(c, &i->parent, &i->parent_node);
+	int r;
+
+	i->aliases = c->aliases;
+	r = capture_resolve_locked(c, &i->parent, &i->parent_node);
 
 	if (r == 0)
 		r = capture_resolve_locked(c, &i->new_parent, &i->new_parent_node);
@@ -215,12 +218,28 @@ static void note_made(struct capture *c, const struct id *node)
 		l->changed_ms = clock_mono_ms();
 }
 
+/* Between beginning and end the uploader may have made a node of ours one with another. */
+static void follow_aliases(struct capture *c, struct intent *i)
+{
+	struct intent now = *i;
+
+	if (i->aliases == c->aliases || resolve_intent(c, &now))
+		return;
+	i->parent_node = now.parent_node;
+	i->new_parent_node = now.new_parent_node;
+	i->other_node = now.other_node;
+	if (i->type != OP_CREATE)
+		i->node = now.node;
+}
+
 static int end_locked(struct capture *c, struct intent *i, int error, const struct stat_id *object)
 {
-	struct record rec = record_of(i);
 	struct record done = {.type = RECORD_DONE, .intent_lsn = i->lsn, .ok = !error};
+	struct record rec;
 	int r;
 
+	follow_aliases(c, i);
+	rec = record_of(i);
 	if (!i->lsn) {
 		/* An attribute change that an unsent operation was to carry. */
 		if (error || pending_unsent(c->pending, &i->node, ABSORBS_ATTR))

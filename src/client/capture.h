@@ -37,6 +37,7 @@ struct intent {
 	/* capture's own */
 	uint64_t lsn;
 	struct id node, other_node, parent_node, new_parent_node;
+	uint64_t aliases; /* of capture when the nodes were named */
 	bool recorded, locked;
 	bool unknown; /* of one in it nothing was told: the scan looks, once it is done */
 };
@@ -134,9 +135,12 @@ int capture_path(struct capture *c, const struct id *node, struct buf *out);
  * nothing of it is sent before capture_unbind(). */
 int capture_bind(struct capture *c, const struct node_state *where, const struct stat_id *object);
 void capture_unbind(struct capture *c, const struct id *node);
+/* Grows whenever a node of ours becomes one with another: ids that were asked for before may be old. */
+uint64_t capture_aliases(struct capture *c);
 /* Found on disk, made by others than the mount: journalled and queued as if it had been captured. r: INTENT
- * members filled in. */
-int capture_found(struct capture *c, struct record *r, const struct stat_id *object);
+ * members filled in, with ids asked for after `aliases` was. -EAGAIN: they may be old, the next scan looks.
+ */
+int capture_found(struct capture *c, uint64_t aliases, struct record *r, const struct stat_id *object);
 
 /* State of a file for user.syncfs.state: "synced", "dirty", "queued", "uploading", "remote-newer",
  * "conflict", "error", "local-only". */

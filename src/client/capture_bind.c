@@ -225,9 +225,19 @@ void capture_unbind(struct capture *c, const struct id *node)
 	pending_settle(c->pending, l);
 }
 
-int capture_found(struct capture *c, struct record *r, const struct stat_id *object)
+uint64_t capture_aliases(struct capture *c)
 {
 	MUTEX_GUARD(&c->lock);
 
+	return c->aliases;
+}
+
+int capture_found(struct capture *c, uint64_t aliases, struct record *r, const struct stat_id *object)
+{
+	MUTEX_GUARD(&c->lock);
+	if (c->aliases != aliases) {
+		capture_want_scan_locked(c);
+		return -EAGAIN;
+	}
 	return capture_fact_locked(c, r, object);
 }

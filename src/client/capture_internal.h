@@ -22,6 +22,7 @@ struct capture {
 	struct cond awaited; /* the same, and calls that wait came or changed: await looks again */
 	struct pending *pending;
 	bool stopping, scan_wanted;
+	uint64_t aliases; /* how often nodes of ours became others: who has named some looks again */
 	uint64_t wakeups; /* grows with every signal of work */
 	struct map *replayed; /* recovery: intents without an outcome, by lsn */
 	struct promise *promises; /* calls that wait for the server */

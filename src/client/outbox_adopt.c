@@ -111,6 +111,7 @@ static int let_adopted_go(struct capture *c, struct outbox *o, size_t upto)
 	for (size_t i = 0; i < upto && !r; i++) {
 		if (!o->items[i].adopt)
 			continue;
+		c->aliases++;
 		r = pending_alias(c->pending, &o->items[i].op.node, &o->items[i].remote.node);
 		let_go_item_locked(c, &o->items[i], &g);
 	}

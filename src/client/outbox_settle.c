@@ -517,6 +517,7 @@ static int follow_aliases_locked(struct capture *c, const struct outbox *o)
 		struct id from;
 
 		memcpy(from.b, key, ID_BYTES);
+		c->aliases++;
 		r = pending_alias(c->pending, &from, value);
 	}
 	return r;

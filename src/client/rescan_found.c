@@ -26,6 +26,7 @@ static void lock(struct found_context *f)
 {
 	mutex_lock(f->config->apply_lock);
 	rwlock_write(f->config->tree_lock);
+	f->aliases = capture_aliases(f->config->capture);
 }
 
 static void unlock(struct found_context *f)
@@ -37,7 +38,7 @@ static void unlock(struct found_context *f)
 static int queue(struct found_context *f, struct record *r, const struct stat_id *object)
 {
 	f->differences++;
-	return capture_found(f->config->capture, r, object);
+	return capture_found(f->config->capture, f->aliases, r, object);
 }
 
 /* Where the agreed state or the queue has the node now is looked at: is its object there still? */
@@ -599,7 +600,7 @@ int found_missing(struct found_context *f, const struct missing *m)
 	if (is_gone(f, m))
 		error = queue(f, &r, &none);
 	unlock(f);
-	return error;
+	return error == -EAGAIN ? 0 : error;
 }
 
 /* ---- restored, outside of a look ---- */

@@ -11,6 +11,7 @@
 struct found_context {
 	const struct rescan_config *config;
 	uint64_t differences;
+	uint64_t aliases; /* capture_aliases() since the locks are held */
 	bool doubt; /* after a power loss: what is torn does not count */
 };
 

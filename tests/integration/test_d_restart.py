@@ -3,12 +3,13 @@
 import os
 import random
 import shutil
+import subprocess
 import threading
 import time
 
 import pytest
 
-from harness import SLOW, conflict_copies, has, tree, wait_same, wait_until, write
+from harness import SLOW, conflict_copies, has, leftovers, read, tree, wait_same, wait_until, write
 from peer import Proxy, free_port
 
 
@@ -16,6 +17,15 @@ def fill(view, count=60):
     for i in range(count):
         os.makedirs(view / f"d{i % 6}", exist_ok=True)
         write(view / f"d{i % 6}/f{i}", os.urandom(3000 + 500 * i))
+
+
+def contents(root):
+    """The bytes of all files, wherever they lie."""
+    found = set()
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if name != ".syncfs"]
+        found |= {read(os.path.join(folder, name)) for name in files}
+    return found
 
 
 def test_nothing_is_sent_again(world):
@@ -266,3 +276,54 @@ def test_second_syncfs_on_the_same_backing(world):
     assert c.wait_exit() != 0
     write(a / "f", "x")
     wait_until(lambda: has(server.root + "/f", "x"), what="the first goes on")
+
+
+@pytest.mark.seconds(300)
+@pytest.mark.parametrize("moved_on", [False, True], ids=["behind", "moved on"])
+def test_server_put_back_to_an_older_copy(world, moved_on):
+    """What any client had is there afterwards, on all sides; also when the server went on before they came back."""
+    server = world.server()
+    a, b = world.mount("A", server), world.mount("B", server)
+    fill(a, 30)
+    write(a / "edited", "old")
+    write(a / "removed", "removed later")
+    wait_same(a.path, server.root, b.path)
+    server.stop()
+    copy = world.join("copy")
+    subprocess.run(["cp", "-a", server.root, copy], check=True)
+    server.start()
+
+    for view in (a, b):
+        os.mkdir(view / f"new{view.name}")
+        write(view / f"new{view.name}/file", f"made by {view.name}")
+        write(view / f"d1/more{view.name}", f"more of {view.name}")
+    write(a / "edited", "new")
+    os.rename(a / "d2", a / "d2 moved")
+    os.unlink(a / "removed")
+    write(a / "closed", "at B, too")
+    for view in (a, b):
+        view.wait(60)
+    wait_same(a.path, server.root, b.path)
+    had = contents(a.path)
+
+    a.unmount()
+    b.unmount()
+    server.stop()
+    shutil.rmtree(server.root)
+    subprocess.run(["cp", "-a", copy, server.root], check=True)
+    server.start()
+    if moved_on:
+        for i in range(200):
+            assert server.upload(f"gone on/{i}", b"%d" % i).status == 200
+    a.start()
+    write(a / "after", "written while it is merged")
+    b.start()
+
+    def all_there():
+        a.wait(60)
+        b.wait(60)
+        return not (had | {b"written while it is merged", b"old"}) - contents(b.path)
+    wait_until(all_there, 60, "what any client had is everywhere")
+    wait_same(a.path, server.root, b.path, timeout=60)
+    assert has(a / "after", "written while it is merged")
+    wait_until(lambda: not leftovers(a) and not leftovers(b), 30, "nothing is left over")

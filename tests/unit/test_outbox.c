@@ -749,6 +749,41 @@ static void test_settle_alias(void **state)
 	outbox_fini(&o);
 }
 
+/* A call that has named its directory before that became one with the server's, and ends after it. */
+static void test_alias_while_a_call_is_under_way(void **state)
+{
+	struct fixture *f = *state;
+	struct id theirs = id_of(44), parent;
+	struct record found = {
+		.op = OP_CREATE, .kind = KIND_FILE, .node = id_of(45), .name = (char *)"found"};
+	struct intent i = {.type = OP_CREATE, .name = "f", .kind = KIND_FILE};
+	struct stat_id made;
+	struct outbox o;
+	struct result r;
+	uint64_t aliases;
+
+	do_create(f, "", "d", KIND_DIR);
+	i.parent = stat_of(f, "d");
+	o = collect_numbered(f, 1, 1);
+	r = done(OUTCOME_SAME, &o.items[0].op, 5);
+	r.node = theirs;
+	found.parent = node_of(f, "d");
+	aliases = capture_aliases(f->capture);
+	assert_int_equal(capture_begin(f->capture, &i), 0);
+	settle(f, &o, &r);
+	write_file(f, "d/f", "");
+	made = stat_of(f, "d/f");
+	capture_end(f->capture, &i, 0, &made);
+	/* The scan, which has named it as well, looks again. */
+	assert_int_equal(capture_found(f->capture, aliases, &found, &made), -EAGAIN);
+	o = collect_numbered(f, 1, 2);
+	assert_string_equal(o.items[0].op.name, "f");
+	parent = o.items[0].op.parent;
+	assert_true(id_equal(&parent, &theirs));
+	outbox_return(f->capture, &o);
+	outbox_fini(&o);
+}
+
 /* Recognised as what the server has told: S takes it over and nothing is sent. */
 static void test_settle_adopted(void **state)
 {
@@ -830,6 +865,7 @@ int main(void)
 		TEST(test_settle_reject),
 		TEST(test_settle_forgotten),
 		TEST(test_settle_alias),
+		TEST(test_alias_while_a_call_is_under_way),
 		TEST(test_settle_adopted),
 		TEST(test_adopted_too_late),
 	};
