@@ -13,6 +13,8 @@
 
 #include <syncfs/io.h>
 
+#include "invalidate.h"
+
 /* The applier or somebody in the backing directory was faster between look and intent; each time is one more
  * look. */
 #define LOOKS_MAX 32
@@ -126,12 +128,23 @@ static void table_follows(struct view *v, const struct move *m, const struct int
 	inode_named(v->inodes, &i->object, m->new_parent, m->new_name);
 }
 
+/* Under the tree lock: the applier places nothing meanwhile. */
+static bool is_due(struct view *v, const struct move *m)
+{
+	bool due = invalidate_is_due(v->invalidate, m->parent, m->name);
+
+	if (m->flags & RENAME_EXCHANGE)
+		due |= invalidate_is_due(v->invalidate, m->new_parent, m->new_name);
+	return due;
+}
+
 static int move_recorded(struct view *v, const struct move *m, const struct intent *i)
 {
 	cleanup_fd int pin = -1;
 	int r;
 
-	if (inode_is_displaced(v->inodes, m->parent) || inode_is_displaced(v->inodes, m->new_parent))
+	if (inode_is_displaced(v->inodes, m->parent) || inode_is_displaced(v->inodes, m->new_parent) ||
+		is_due(v, m))
 		return -ESTALE;
 	r = look_again(v, m->from.fd, m->name, &i->object);
 	if (!r)

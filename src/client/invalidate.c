@@ -26,6 +26,7 @@ enum item_type { ITEM_ENTRY, ITEM_DELETE, ITEM_ATTR, ITEM_DATA };
 struct item {
 	struct item *next;
 	enum item_type type;
+	bool asked; /* somebody was sent to look the entry up again */
 	struct inode *inode; /* the parent of an entry; a reference */
 	struct inode *child; /* ITEM_DELETE; a reference or NULL */
 	char name[];
@@ -35,6 +36,7 @@ struct invalidate {
 	struct mutex lock;
 	struct cond wake;
 	struct item *first, **last;
+	struct item *sending;
 	bool stop;
 
 	struct inode_table *inodes; /* set before the thread starts, then read-only */
@@ -66,6 +68,7 @@ static void queue(struct invalidate *v, enum item_type type, struct inode *take_
 	}
 	item->next = NULL;
 	item->type = type;
+	item->asked = false;
 	item->inode = take_inode;
 	item->child = take_child;
 	memcpy(item->name, name, len);
@@ -114,6 +117,7 @@ static void *run(void *arg)
 		v->first = item->next;
 		if (!v->first)
 			v->last = &v->first;
+		v->sending = item;
 		mutex_unlock(&v->lock);
 
 		FAILPOINT("A11");
@@ -125,8 +129,33 @@ static void *run(void *arg)
 				item->name, strlen(item->name));
 		if (r && r != -ENOENT && r != -ENODEV)
 			log_debug("invalidate type=%d: %s", (int)item->type, err_str(r));
+		mutex_lock(&v->lock);
+		v->sending = NULL;
+		mutex_unlock(&v->lock);
 		item_free(v, item);
 	}
+}
+
+/* ---- asking ---- */
+
+static bool ask(struct item *item, const struct inode *parent, const char *name)
+{
+	bool is_it = item->type <= ITEM_DELETE && item->inode == parent && strcmp(item->name, name) == 0 &&
+		!item->asked;
+
+	item->asked |= is_it;
+	return is_it;
+}
+
+bool invalidate_is_due(struct invalidate *v, const struct inode *parent, const char *name)
+{
+	bool due;
+
+	MUTEX_GUARD(&v->lock);
+	due = v->sending && ask(v->sending, parent, name);
+	for (struct item *i = v->first; i; i = i->next)
+		due |= ask(i, parent, name);
+	return due;
 }
 
 /* ---- queueing ---- */

@@ -16,6 +16,12 @@ void invalidate_entry(struct invalidate *v, const struct stat_id *parent, const 
 /* The entry is gone for good and `child` was behind it: watchers on the mount hear of the deletion. */
 void invalidate_delete(
 	struct invalidate *v, const struct stat_id *parent, const struct stat_id *child, const char *name);
+/*
+ * True, once: the kernel may still have what was behind the entry before. It would take that along when the
+ * entry is renamed; after ESTALE it looks the entry up again, and renames that.
+ */
+struct inode;
+bool invalidate_is_due(struct invalidate *v, const struct inode *parent, const char *name);
 /* Attributes and, when data is set, cached pages of this object. */
 void invalidate_inode(struct invalidate *v, const struct stat_id *object, bool data);
 
