@@ -103,6 +103,8 @@ int capture_resolve(struct capture *c, const struct stat_id *object, struct id *
 /* An operation on the node is pending, a call waits for it to be at the server, or its content is being
  * changed. */
 bool capture_is_busy(struct capture *c, const struct id *node);
+/* More than so many operations of it are pending, or it is being written. */
+bool capture_has_more(struct capture *c, const struct id *node, unsigned entries);
 /* An operation that is still to be sent names it. */
 bool capture_name_is_busy(struct capture *c, const struct id *parent, const char *name);
 /* Path of a directory node where it lies now, appended to out; -ENOENT. */

@@ -30,6 +30,15 @@ bool capture_is_busy(struct capture *c, const struct id *node)
 	return l && (l->entries || l->promises || l->dirty_lsn);
 }
 
+bool capture_has_more(struct capture *c, const struct id *node, unsigned entries)
+{
+	struct local *l;
+
+	MUTEX_GUARD(&c->lock);
+	l = pending_find(c->pending, node);
+	return l && (l->entries > entries || l->dirty_lsn);
+}
+
 bool capture_name_is_busy(struct capture *c, const struct id *parent, const char *name)
 {
 	MUTEX_GUARD(&c->lock);

@@ -240,7 +240,7 @@ int rescan_doubt(struct syncstate *s)
 	return syncstate_meta_put(s, "doubt", "1", 1);
 }
 
-static bool is_in_doubt(struct syncstate *s)
+bool rescan_is_in_doubt(struct syncstate *s)
 {
 	char mark[1];
 	size_t len = 0;
@@ -271,7 +271,7 @@ static int scan_once(struct rescan *s)
 	if (!w)
 		return -ENOMEM;
 	w->s = s;
-	s->doubt = is_in_doubt(s->config.state);
+	s->doubt = rescan_is_in_doubt(s->config.state);
 	w->found = (struct found_context){.config = &s->config, .doubt = s->doubt};
 	r = push(w, &ID_ROOT, false);
 	if (!r)

@@ -27,6 +27,7 @@ struct rescan_config {
 
 /* Within a transaction: nothing is believed about contents any more, until a whole scan has read them all. */
 int rescan_doubt(struct syncstate *s);
+bool rescan_is_in_doubt(struct syncstate *s); /* any time */
 /* Starts the thread and with it the first scan. */
 int rescan_start(const struct rescan_config *config, struct rescan **ret_rescan);
 void rescan_stop(struct rescan *s); /* after capture_hold() */

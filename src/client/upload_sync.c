@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include <syncfs/io.h>
@@ -74,4 +75,34 @@ int upload_sync(const struct tree *t, struct capture *c, const struct outbox *o)
 		r = sync_item(t, c, &o->items[i]);
 	/* Elsewhere by now, or not to be opened by us. */
 	return r && r != -EIO && r != -ENOSPC && r != -EDQUOT ? tree_sync_all(t) : r;
+}
+
+static bool is_as_sent(const struct tree *t, struct capture *c, const struct item *i)
+{
+	cleanup_buf struct buf path = BUF_INIT;
+	cleanup_fd int dirfd = -1;
+	struct stat_id now;
+	char *slash;
+
+	if (capture_path(c, &i->op.node, &path) || !buf_cstr(&path))
+		return false;
+	slash = strrchr((char *)path.data, '/');
+	if (slash)
+		*slash = '\0';
+	dirfd = tree_open_dir(t, slash ? (char *)path.data : "");
+	return dirfd >= 0 && tree_stat(dirfd, slash ? slash + 1 : (char *)path.data, &now) == 0 &&
+		stat_id_same_object(&now, &i->disk) && now.size == i->disk.size &&
+		now.mtime_ns == i->disk.mtime_ns;
+}
+
+void upload_compare(const struct tree *t, struct capture *c, struct outbox *o)
+{
+	for (size_t i = 0; i < o->count; i++) {
+		struct item *item = &o->items[i];
+
+		/* What has been written since goes on from what is sent now. */
+		if (item->op.type == OP_WRITE && !item->adopt &&
+			!capture_has_more(c, &item->op.node, item->entry ? 1 : 0))
+			item->differs = !is_as_sent(t, c, item);
+	}
 }

@@ -13,5 +13,8 @@ struct tree;
  * looked for. 0 or -errno.
  */
 int upload_sync(const struct tree *t, struct capture *c, const struct outbox *o);
+/* After a power loss: marks the writes of a batch that was kept whose files are others now. It takes back
+ * what was not synced; the older bytes that are there then are no edit. */
+void upload_compare(const struct tree *t, struct capture *c, struct outbox *o);
 
 #endif

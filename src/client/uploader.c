@@ -22,6 +22,7 @@
 #include "capture.h"
 #include "inflight.h"
 #include "link.h"
+#include "rescan.h"
 #include "syncstate.h"
 #include "upload_sync.h"
 
@@ -51,6 +52,7 @@ struct uploader {
 	size_t batch_ops; /* small after a batch that the server refused whole, so that its culprit is found
 			   */
 	uint64_t next_due_ms; /* when something that was put off is due again; 0: nothing */
+	bool doubt; /* what was pending at the start is to be looked at once it has been sent */
 	struct backoff backoff;
 	struct mutex lock; /* guards the next two */
 	struct cursor cursor;
@@ -422,6 +424,8 @@ static int resend(struct uploader *u)
 		r = outbox_let_go(u->config.capture, &u->kept);
 		u->unsettled = r != 0;
 	} else {
+		if (u->doubt)
+			upload_compare(u->config.read.tree, u->config.capture, &u->kept);
 		r = send_until_known(u, &u->kept, &u->kept_bytes, u->kept_last_opno);
 		/* It was read some time ago: the disk may have something else since, after a power loss. */
 		if (!r)
@@ -514,6 +518,9 @@ static void *run(void *arg)
 		if (r || !idle)
 			continue;
 		give_memory_back(u);
+		if (u->doubt)
+			capture_want_scan(u->config.capture);
+		u->doubt = false;
 		if (!outbox_wait(u->config.capture, &u->wakeups,
 			    u->next_due_ms ? u->next_due_ms : clock_mono_ms() + IDLE_WAIT_MS))
 			break;
@@ -544,6 +551,7 @@ int uploader_start(const struct uploader_config *config, struct uploader **ret_u
 	if (r == -ENOENT)
 		r = 0;
 	u->next_opno = opno + 1;
+	u->doubt = rescan_is_in_doubt(config->read.state);
 	atomic_init(&u->acked_opno, opno);
 	if (!r)
 		r = -pthread_create(&u->thread, NULL, run, u);
