@@ -112,6 +112,7 @@ static int setup(void **state)
 		return -1;
 	memcpy(mounted_at, f->dir, sizeof(mounted_at));
 	f->session = fuse_session_new(&args, &ops, sizeof(ops), NULL);
+	fuse_opt_free_args(&args);
 	if (!f->session || fuse_session_mount(f->session, f->dir) != 0)
 		return -1;
 	*state = f;
