@@ -100,7 +100,7 @@ static int found_known(struct found_context *f, const struct scan_entry *e, cons
 {
 	cleanup_free char *old_name = NULL;
 	struct record r = {.node = *node, .kind = tree_kind(e->stat.mode)};
-	bool still_there;
+	bool still_there, over;
 	int error = 0;
 
 	if (capture_has_name(f->config->capture, node, parent, e->name))
@@ -110,7 +110,8 @@ static int found_known(struct found_context *f, const struct scan_entry *e, cons
 		return -EAGAIN;
 	if (still_there && r.kind == KIND_DIR)
 		return -EAGAIN;
-	if (still_there && !id_is_none(&replaced->node))
+	over = !still_there && replaced->kind != KIND_DIR && r.kind != KIND_DIR;
+	if (!over && !id_is_none(&replaced->node))
 		error = remove_replaced(f, e, parent, &replaced->node, replaced->kind);
 	if (still_there) {
 		r.op = OP_LINK;
@@ -121,7 +122,8 @@ static int found_known(struct found_context *f, const struct scan_entry *e, cons
 		r.name = old_name;
 		r.new_parent = *parent;
 		r.new_name = (char *)(uintptr_t)e->name;
-		r.other = replaced->node;
+		if (over)
+			r.other = replaced->node;
 	}
 	return error ? error : queue(f, &r, &e->stat);
 }

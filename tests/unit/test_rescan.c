@@ -377,6 +377,15 @@ static void test_queue_is_ahead_at_a_name(void **state)
 	assert_false(id_is_none(&pending_last(f->capture->pending)->other));
 	assert_int_equal(outbox_forget(f->capture), 0);
 	must_rename(f, "b", "c");
+	/* No file takes the place of a directory in one step. */
+	make_file(f, &ID_ROOT, "file", "text");
+	do_create(f, "", "dir", KIND_DIR);
+	assert_int_equal(unlinkat(f->tree.root_fd, "dir", AT_REMOVEDIR), 0);
+	must_rename(f, "file", "dir");
+	expect_found(f, "Cdir Ddir Rfile>dir");
+	assert_true(id_is_none(&pending_last(f->capture->pending)->other));
+	assert_int_equal(outbox_forget(f->capture), 0);
+	must_rename(f, "dir", "file");
 	/* Of another kind: one goes, the other comes. */
 	do_create(f, "", "d", KIND_FILE);
 	assert_int_equal(unlinkat(f->tree.root_fd, "d", 0), 0);
