@@ -400,6 +400,7 @@ int capture_synced(struct capture *c, const struct stat_id *object)
 void capture_released(struct capture *c, const struct stat_id *object)
 {
 	struct entry *e;
+	struct local *l;
 	struct id node;
 
 	mutex_lock(&c->lock);
@@ -407,6 +408,9 @@ void capture_released(struct capture *c, const struct stat_id *object)
 		e = pending_unsent(c->pending, &node, 1u << OP_CREATE | 1u << OP_WRITE);
 		if (e)
 			e->not_before_ms = 0;
+		l = pending_find(c->pending, &node);
+		if (l)
+			l->releases++;
 	}
 	capture_wake_locked(c);
 	mutex_unlock(&c->lock);

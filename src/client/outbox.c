@@ -300,6 +300,7 @@ static int fill_place(struct capture *c, const struct entry *e, struct item *i, 
 	if (l) {
 		i->object = l->object;
 		i->changed_ms = l->changed_ms;
+		i->releases = l->releases;
 	}
 	if (e->type != OP_CREATE && e->type != OP_WRITE && e->type != OP_SETATTR)
 		return 0;
@@ -424,12 +425,15 @@ int outbox_collect(struct capture *c, size_t max, struct outbox *ret_outbox)
 
 void outbox_put_off(struct capture *c, struct item *item, uint64_t delay_ms)
 {
+	const struct local *l;
+
 	MUTEX_GUARD(&c->lock);
+	l = pending_find(c->pending, &item->entry->node);
 	item->entry->in_flight = false;
 	item->entry->unstable = item->unstable;
 	item->entry->send_all |= item->missing;
-	/* fsynced while it was being looked at: no reason any more to wait for its writers. */
-	if (item->entry->synced != item->synced)
+	/* fsynced or released while it was being looked at: no reason any more to wait for its writers. */
+	if (item->entry->synced != item->synced || (l && l->releases != item->releases))
 		delay_ms = 0;
 	item->entry->not_before_ms = delay_ms ? clock_mono_ms() + delay_ms : 0;
 	item->entry = NULL;

@@ -26,6 +26,7 @@ struct item {
 	struct stat_id object; /* identity expected there */
 	struct stat_id disk; /* as it was when content and attributes were read */
 	uint64_t changed_ms;
+	uint64_t releases; /* of its local, when it was collected */
 	bool send_all; /* all chunks, whatever the server believes to have */
 	bool missing; /* the server has said that it misses some: put off, all are sent next time */
 	bool remains; /* unlink, rename over: one of several names */

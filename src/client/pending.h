@@ -57,6 +57,7 @@ struct local {
 	unsigned promises; /* calls that wait until the server has it */
 	uint64_t dirty_lsn; /* content is being changed; 0: no */
 	uint64_t changed_ms; /* when content last changed, monotonic */
+	uint64_t releases; /* how often its last writer has gone */
 	bool is_synced; /* from the journal: nothing was written after an fsync, at which ... */
 	uint64_t synced_size; /* ... this was its size */
 };

@@ -237,6 +237,32 @@ static void test_put_off(void **state)
 	assert_int_equal(operations(f), 2);
 }
 
+/* The last writer goes while the file is found to be open still: it is not left for the time of open files.
+ */
+static void test_released_while_read(void **state)
+{
+	struct fixture *f = *state;
+	struct stat_id object;
+	struct outbox o;
+
+	do_create(f, "", "f", KIND_FILE);
+	do_write(f, "f", "text");
+	o = collect(f);
+	assert_int_equal(o.count, 1);
+	object = stat_of(f, "f");
+	capture_released(f->capture, &object);
+	outbox_put_off(f->capture, &o.items[0], 60000);
+	outbox_fini(&o);
+	o = collect(f);
+	assert_int_equal(o.count, 1);
+	/* Control: nobody has gone since. */
+	outbox_put_off(f->capture, &o.items[0], 60000);
+	outbox_fini(&o);
+	o = collect(f);
+	assert_int_equal(o.count, 0);
+	outbox_fini(&o);
+}
+
 static void test_bases(void **state)
 {
 	struct fixture *f = *state;
@@ -850,6 +876,7 @@ int main(void)
 		TEST(test_one_of_several_names),
 		TEST(test_last_name_by_ghost),
 		TEST(test_put_off),
+		TEST(test_released_while_read),
 		TEST(test_bases),
 		TEST(test_came_and_went),
 		TEST(test_saves_in_a_row),
