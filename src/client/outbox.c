@@ -315,6 +315,14 @@ static int fill_place(struct capture *c, const struct entry *e, struct item *i, 
 	return r;
 }
 
+/* Whether the node still has names here when all of the queue is done. */
+static bool has_names(struct capture *c, const struct id *node)
+{
+	const struct local *l = pending_find(c->pending, node);
+
+	return !l || l->names_count;
+}
+
 static int fill_item(struct capture *c, struct entry *e, struct item *i, struct last_dir *last)
 {
 	int r = 0;
@@ -322,7 +330,7 @@ static int fill_item(struct capture *c, struct entry *e, struct item *i, struct 
 	*i = (struct item){.entry = e,
 		.lsn = e->lsn,
 		.send_all = e->send_all,
-		.remains = e->remains,
+		.remains = e->remains && has_names(c, e->type == OP_RENAME ? &e->other : &e->node),
 		.synced = e->synced,
 		.promised = e->promises,
 		.generation = e->generation,

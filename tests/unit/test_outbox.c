@@ -160,12 +160,41 @@ static void test_one_of_several_names(void **state)
 	do_create(f, "", "f", KIND_FILE);
 	do_link(f, "f", "g");
 	do_unlink(f, "f");
-	do_unlink(f, "g");
+	do_create(f, "", "x", KIND_FILE);
 	o = collect(f);
 	assert_int_equal(outbox_number(f->capture, &o, 1), 0);
 	assert_int_equal(o.count, 4);
 	assert_int_equal(o.items[2].op.base_c, 0);
 	assert_int_equal(o.items[2].op.base_l, -1);
+	outbox_return(f->capture, &o);
+	outbox_fini(&o);
+	assert_int_equal(outbox_forget(f->capture), 0);
+	do_create(f, "", "f", KIND_FILE);
+	do_link(f, "f", "h");
+	do_create(f, "", "y", KIND_FILE);
+	do_rename(f, "y", "f", 0);
+	o = collect(f);
+	assert_int_equal(outbox_number(f->capture, &o, 1), 0);
+	assert_int_equal(o.count, 4);
+	assert_int_equal(o.items[3].op.other_base_c, 0);
+	outbox_return(f->capture, &o);
+	outbox_fini(&o);
+}
+
+/* All of several names go: each may be the only one that others have left, or have not refused. */
+static void test_all_of_several_names(void **state)
+{
+	struct fixture *f = *state;
+	struct outbox o;
+
+	do_create(f, "", "f", KIND_FILE);
+	do_link(f, "f", "g");
+	do_unlink(f, "f");
+	do_unlink(f, "g");
+	o = collect(f);
+	assert_int_equal(outbox_number(f->capture, &o, 1), 0);
+	assert_int_equal(o.count, 4);
+	assert_int_equal(o.items[2].op.base_c, -1);
 	assert_int_equal(o.items[3].op.base_c, -1);
 	outbox_return(f->capture, &o);
 	outbox_fini(&o);
@@ -179,7 +208,7 @@ static void test_one_of_several_names(void **state)
 	o = collect(f);
 	assert_int_equal(outbox_number(f->capture, &o, 1), 0);
 	assert_int_equal(o.count, 6);
-	assert_int_equal(o.items[3].op.other_base_c, 0);
+	assert_int_equal(o.items[3].op.other_base_c, -1);
 	assert_int_equal(o.items[5].op.other_base_c, -1);
 	outbox_return(f->capture, &o);
 	outbox_fini(&o);
@@ -874,6 +903,7 @@ int main(void)
 		TEST(test_order_and_limit),
 		TEST(test_made_is_not_idle),
 		TEST(test_one_of_several_names),
+		TEST(test_all_of_several_names),
 		TEST(test_last_name_by_ghost),
 		TEST(test_put_off),
 		TEST(test_released_while_read),
