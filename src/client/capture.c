@@ -399,15 +399,19 @@ int capture_synced(struct capture *c, const struct stat_id *object)
 
 void capture_released(struct capture *c, const struct stat_id *object)
 {
+	static const enum op_type contents[2] = {OP_CREATE, OP_WRITE};
 	struct entry *e;
 	struct local *l;
 	struct id node;
 
 	mutex_lock(&c->lock);
 	if (capture_resolve_locked(c, object, &node) == 0) {
-		e = pending_unsent(c->pending, &node, 1u << OP_CREATE | 1u << OP_WRITE);
-		if (e)
-			e->not_before_ms = 0;
+		/* A write is queued behind the create when that was being read at the close. */
+		for (size_t i = 0; i < 2; i++) {
+			e = pending_unsent(c->pending, &node, 1u << contents[i]);
+			if (e)
+				e->not_before_ms = 0;
+		}
 		l = pending_find(c->pending, &node);
 		if (l)
 			l->releases++;

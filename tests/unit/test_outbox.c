@@ -292,6 +292,29 @@ static void test_released_while_read(void **state)
 	outbox_fini(&o);
 }
 
+/* Closed while its create is being read, released after that was put off: neither is left waiting. */
+static void test_closed_while_read(void **state)
+{
+	struct fixture *f = *state;
+	struct stat_id object;
+	struct outbox o;
+
+	do_create(f, "", "f", KIND_FILE);
+	object = stat_of(f, "f");
+	assert_int_equal(capture_dirty(f->capture, &object), 0);
+	o = collect(f);
+	assert_int_equal(o.count, 1);
+	assert_int_equal(capture_closed(f->capture, &object, false), 0);
+	outbox_put_off(f->capture, &o.items[0], 60000);
+	outbox_fini(&o);
+	capture_released(f->capture, &object);
+	o = collect(f);
+	assert_true(o.count > 0);
+	assert_int_equal(o.items[0].op.type, OP_CREATE);
+	outbox_return(f->capture, &o);
+	outbox_fini(&o);
+}
+
 static void test_bases(void **state)
 {
 	struct fixture *f = *state;
@@ -907,6 +930,7 @@ int main(void)
 		TEST(test_last_name_by_ghost),
 		TEST(test_put_off),
 		TEST(test_released_while_read),
+		TEST(test_closed_while_read),
 		TEST(test_bases),
 		TEST(test_came_and_went),
 		TEST(test_saves_in_a_row),
