@@ -324,14 +324,29 @@ static int replace_link(struct round *rd, struct job *j, const struct dentry *d,
 	return r;
 }
 
+/* Also when the names have to wait: what is written here from now on goes on from R's content. */
+static int take_content(struct job *j)
+{
+	char *target = j->r.target ? strdup(j->r.target) : NULL;
+
+	if (j->r.target && !target)
+		return -ENOMEM;
+	free(j->s.state.target);
+	j->s.state.target = target;
+	j->s.state.content = j->r.content;
+	j->s.state.c = j->r.c;
+	return 0;
+}
+
 static int node_content(struct round *rd, struct job *j)
 {
 	struct stat_id old;
 	int r = j->s.state.names_count ? replace_first(rd, j, &old) : -EAGAIN;
 
+	if (!r)
+		r = take_content(j);
 	for (size_t i = 1; i < j->s.state.names_count && !r; i++)
 		r = replace_link(rd, j, &j->s.state.names[i], &old);
-	j->s.state.content = j->r.content;
 	return r ? r : apply_bind(rd, j);
 }
 
