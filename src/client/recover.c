@@ -230,6 +230,23 @@ static int close_dirty(struct capture *c)
 	return r;
 }
 
+/* The queue has what it needs of them. */
+static void forget_replayed(struct capture *c)
+{
+	const void *key;
+	size_t pos = 0, len;
+	void *value;
+
+	while (c->replayed && map_next(c->replayed, &pos, &key, &len, &value)) {
+		struct replayed *rp = value;
+
+		record_fini(&rp->record);
+		free(rp);
+	}
+	map_free(c->replayed);
+	c->replayed = NULL;
+}
+
 /* What the replay still holds: queued (then the queue has it) or an intent without an outcome (then the scan
  * finds out). */
 static int end_replay(struct capture *c)
@@ -246,11 +263,8 @@ static int end_replay(struct capture *c)
 			r = journal_ack(c->journal, &rp->record.lsn, 1);
 			c->scan_wanted = true;
 		}
-		record_fini(&rp->record);
-		free(rp);
 	}
-	map_free(c->replayed);
-	c->replayed = NULL;
+	forget_replayed(c);
 	return r;
 }
 
@@ -310,7 +324,7 @@ void capture_close(struct capture *c)
 		log_error("journal: the last records may not survive a power loss");
 	journal_close(c->journal);
 	pending_free(c->pending);
-	map_free(c->replayed);
+	forget_replayed(c);
 	cond_fini(&c->settled);
 	cond_fini(&c->awaited);
 	cond_fini(&c->scan);
