@@ -39,6 +39,10 @@ int batch_decode(const void *bytes, size_t len, struct batch *ret_batch, struct 
 /* SHA-256 over the op's meaning (all members but data_at), for the dedup table. */
 struct hash op_digest(const struct op *op);
 
+/* The words of the wire, for people to read too. */
+const char *op_word(enum op_type type);
+const char *outcome_word(enum outcome outcome);
+
 /* Answer to it: plain JSON. */
 struct batch_reply {
 	struct result *results; /* one per op, in order; fewer when the last one is MISSING */

@@ -403,17 +403,6 @@ static int settle_names(
 	return put_or_gone(st->c->state, row, is_of(res, row) ? res->seq : 0);
 }
 
-static const char *const op_words[] = {
-	[OP_CREATE] = "create",
-	[OP_WRITE] = "write",
-	[OP_RENAME] = "rename",
-	[OP_EXCHANGE] = "exchange",
-	[OP_LINK] = "link",
-	[OP_UNLINK] = "unlink",
-	[OP_RMDIR] = "rmdir",
-	[OP_SETATTR] = "setattr",
-};
-
 /*
  * Something that the server does not know, though it has told of all of it, or has taken it from us: it was
  * put back to an older state. Then nothing is buried, all that is here is compared with it anew.
@@ -450,7 +439,7 @@ static int bury(struct settle *st, const struct item *i, const struct result *re
 	const char *name = i->op.name ? i->op.name : i->name ? i->name : "";
 	int r;
 
-	buf_printf(&what, "%s ", op_words[i->op.type]);
+	buf_printf(&what, "%s ", op_word(i->op.type));
 	path_quote(&what, name, strlen(name));
 	if (!buf_cstr(&what))
 		return -ENOMEM;

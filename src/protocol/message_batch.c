@@ -27,6 +27,11 @@ static const char *const op_words[] = {
 	[OP_SETATTR] = "setattr",
 };
 
+const char *op_word(enum op_type type)
+{
+	return op_words[type];
+}
+
 /* What a type carries, as in change.h. */
 enum member {
 	M_KIND = 1 << 0,

@@ -24,6 +24,11 @@ static const char *const outcome_words[] = {
 	[OUTCOME_REJECT] = "reject",
 };
 
+const char *outcome_word(enum outcome outcome)
+{
+	return outcome_words[outcome];
+}
+
 static bool outcome_has_versions(enum outcome outcome)
 {
 	return outcome == OUTCOME_OK || outcome == OUTCOME_SAME || outcome == OUTCOME_KEPT;

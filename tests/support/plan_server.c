@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <syncfs/message.h>
+
 void pw_fault(struct pw_world *w, const char *what, unsigned node)
 {
 	if (!w->fault[0])
@@ -358,35 +360,16 @@ static void check_vanished(struct pw_world *w, const struct op *op)
 	}
 }
 
-static const char *const op_words[] = {
-	[OP_CREATE] = "create",
-	[OP_WRITE] = "write",
-	[OP_RENAME] = "rename",
-	[OP_EXCHANGE] = "exchange",
-	[OP_LINK] = "link",
-	[OP_UNLINK] = "unlink",
-	[OP_RMDIR] = "rmdir",
-	[OP_SETATTR] = "setattr",
-};
-static const char *const outcome_words[] = {
-	[OUTCOME_OK] = "ok",
-	[OUTCOME_SAME] = "same",
-	[OUTCOME_KEPT] = "kept",
-	[OUTCOME_SUPERSEDED] = "superseded",
-	[OUTCOME_CYCLE] = "cycle",
-	[OUTCOME_REJECT] = "reject",
-};
-
 static void trace(const struct pw_world *w, unsigned client, const struct op *op, const struct result *r)
 {
 	printf("%c%u seq %u %s node %u %u/%s c%lld l%lld", client ? 'B' : 'A', (unsigned)op->opno, w->seq,
-		op_words[op->type], pw_node(w, &op->node), pw_node(w, &op->parent), op->name ? op->name : "",
+		op_word(op->type), pw_node(w, &op->node), pw_node(w, &op->parent), op->name ? op->name : "",
 		(long long)op->base_c, (long long)op->base_l);
 	if (op->type == OP_RENAME || op->type == OP_EXCHANGE)
 		printf(" to %u/%s other %d c%lld l%lld", pw_node(w, &op->new_parent), op->new_name,
 			id_is_none(&op->other) ? -1 : pw_node(w, &op->other), (long long)op->other_base_c,
 			(long long)op->other_base_l);
-	printf(": %s node %u c%u a%u l%u %s\n", outcome_words[r->outcome], pw_node(w, &r->node),
+	printf(": %s node %u c%u a%u l%u %s\n", outcome_word(r->outcome), pw_node(w, &r->node),
 		(unsigned)r->c, (unsigned)r->a, (unsigned)r->l, r->name ? r->name : "");
 }
 
