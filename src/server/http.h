@@ -49,10 +49,6 @@ struct response {
 	bool is_last; /* close the connection after it */
 };
 
-/* Appends a header, value by format; without memory it is left out and the status becomes 500. */
-void response_header(struct response *rs, const char *name, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
-
 enum http_verdict {
 	HTTP_ANSWER = 0, /* the response is filled */
 	HTTP_GO_ON, /* head(): read the body, then call handle() */

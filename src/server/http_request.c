@@ -6,11 +6,9 @@
  */
 #include "http_internal.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -50,24 +48,6 @@ static void response_fini(struct response *rs)
 	for (size_t i = 0; i < rs->headers_count; i++)
 		free(rs->headers[i].value);
 	*rs = (struct response){.fd = -1, .status = 200};
-}
-
-void response_header(struct response *rs, const char *name, const char *fmt, ...)
-{
-	char *value = NULL;
-	va_list ap;
-	int len;
-
-	assert(rs->headers_count < RESPONSE_HEADERS_MAX);
-	va_start(ap, fmt);
-	len = vasprintf(&value, fmt, ap);
-	va_end(ap);
-	if (len < 0) {
-		rs->status = 500;
-		return;
-	}
-	rs->headers[rs->headers_count].name = name;
-	rs->headers[rs->headers_count++].value = value;
 }
 
 /* ---- answers ---- */

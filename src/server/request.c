@@ -5,7 +5,10 @@
  */
 #include "request.h"
 
+#include <assert.h>
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -86,6 +89,24 @@ bool header_has_type(const char *header, const char *type)
 struct store_actor request_actor(const struct request *rq)
 {
 	return (struct store_actor){.id = rq->token.actor, .label = rq->token.name};
+}
+
+void response_header(struct response *rs, const char *name, const char *fmt, ...)
+{
+	char *value = NULL;
+	va_list ap;
+	int len;
+
+	assert(rs->headers_count < RESPONSE_HEADERS_MAX);
+	va_start(ap, fmt);
+	len = vasprintf(&value, fmt, ap);
+	va_end(ap);
+	if (len < 0) {
+		rs->status = 500;
+		return;
+	}
+	rs->headers[rs->headers_count].name = name;
+	rs->headers[rs->headers_count++].value = value;
 }
 
 void response_json(struct response *rs, unsigned status)

@@ -80,6 +80,9 @@ int percent_decode(const char *text, size_t len, char **ret_text, size_t *ret_le
 bool header_has_type(const char *header, const char *type);
 struct store_actor request_actor(const struct request *rq);
 
+/* Appends a header, value by format; without memory it is left out and the status becomes 500. */
+void response_header(struct response *rs, const char *name, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 void response_json(struct response *rs, unsigned status); /* the body is in rs already */
 /* {"error": text, "code": word} in place of what rs holds. 0 or -ENOMEM. */
 int response_error(struct response *rs, int err, const char *text); /* by error.h; text NULL: strerror's */

@@ -6,10 +6,7 @@
  */
 #include "net_internal.h"
 
-#include <assert.h>
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -276,20 +273,6 @@ bool net_arrive(struct flight *f)
 }
 
 /* ---- for handlers ---- */
-
-void response_header(struct response *rs, const char *name, const char *fmt, ...)
-{
-	char *value = NULL;
-	va_list ap;
-
-	assert(rs->headers_count < RESPONSE_HEADERS_MAX);
-	va_start(ap, fmt);
-	if (vasprintf(&value, fmt, ap) < 0)
-		abort();
-	va_end(ap);
-	rs->headers[rs->headers_count].name = name;
-	rs->headers[rs->headers_count++].value = value;
-}
 
 const char *http_header(struct exchange *x, const char *name)
 {
