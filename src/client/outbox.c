@@ -49,20 +49,6 @@ static bool same_name(const struct id *a, const char *an, const struct id *b, co
 
 /* ---- what waits for what ---- */
 
-struct name_key {
-	struct id parent;
-	char name[NAME_MAX_BYTES + 1];
-};
-
-static size_t make_key(struct name_key *key, const struct id *parent, const char *name)
-{
-	size_t len = strlen(name);
-
-	key->parent = *parent;
-	memcpy(key->name, name, len + 1);
-	return ID_BYTES + len;
-}
-
 /* The directory that an operation removes, if it does: whatever happened in it goes first. */
 static const struct id *removed_dir(enum op_type type, const struct id *node, const struct id *other)
 {
@@ -97,9 +83,9 @@ static bool touches(const struct map *blocked, const struct entry *e)
 	}
 	if (dir && map_get(blocked, &inside, inside_key(&inside, dir)))
 		return true;
-	if (e->name && map_get(blocked, &key, make_key(&key, &e->parent, e->name)))
+	if (e->name && map_get(blocked, &key, name_key(&key, &e->parent, e->name)))
 		return true;
-	return e->new_name && map_get(blocked, &key, make_key(&key, &e->new_parent, e->new_name));
+	return e->new_name && map_get(blocked, &key, name_key(&key, &e->new_parent, e->new_name));
 }
 
 static int block(struct map *blocked, const struct entry *e)
@@ -115,9 +101,9 @@ static int block(struct map *blocked, const struct entry *e)
 	if (!r && !id_is_none(&e->other))
 		r = map_put(blocked, e->other.b, ID_BYTES, blocked);
 	if (!r && e->name)
-		r = map_put(blocked, &key, make_key(&key, &e->parent, e->name), blocked);
+		r = map_put(blocked, &key, name_key(&key, &e->parent, e->name), blocked);
 	if (!r && e->new_name)
-		r = map_put(blocked, &key, make_key(&key, &e->new_parent, e->new_name), blocked);
+		r = map_put(blocked, &key, name_key(&key, &e->new_parent, e->new_name), blocked);
 	return r;
 }
 
@@ -511,7 +497,7 @@ static size_t dentry_key(
 	struct dentry_key *key, const struct id *node, const struct id *parent, const char *name)
 {
 	key->node = *node;
-	return ID_BYTES + make_key(&key->name, parent, name);
+	return ID_BYTES + name_key(&key->name, parent, name);
 }
 
 static int64_t base_c(struct capture *c, const struct made *m, const struct id *node)

@@ -10,7 +10,6 @@
 
 #include <syncfs/clock.h>
 #include <syncfs/io.h>
-#include <syncfs/limits.h>
 #include <syncfs/map.h>
 
 #include "promise.h"
@@ -261,12 +260,7 @@ bool pending_next_local(const struct pending *p, size_t *pos, struct local **ret
 
 /* ---- names in the queue ---- */
 
-struct name_key {
-	struct id parent;
-	char name[NAME_MAX_BYTES + 1];
-};
-
-static size_t make_key(struct name_key *key, const struct id *parent, const char *name)
+size_t name_key(struct name_key *key, const struct id *parent, const char *name)
 {
 	size_t len = strnlen(name, NAME_MAX_BYTES);
 
@@ -278,7 +272,7 @@ static size_t make_key(struct name_key *key, const struct id *parent, const char
 static int count_name(struct pending *p, const struct id *parent, const char *name, int by)
 {
 	struct name_key key;
-	size_t len = name ? make_key(&key, parent, name) : 0;
+	size_t len = name ? name_key(&key, parent, name) : 0;
 	intptr_t count = name ? (intptr_t)map_get(p->names, &key, len) + by : 0;
 
 	if (!name)
@@ -300,7 +294,7 @@ bool pending_has_name(const struct pending *p, const struct id *parent, const ch
 {
 	struct name_key key;
 
-	return map_get(p->names, &key, make_key(&key, parent, name)) != NULL;
+	return map_get(p->names, &key, name_key(&key, parent, name)) != NULL;
 }
 
 /* ---- the queue ---- */

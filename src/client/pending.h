@@ -8,6 +8,7 @@
 #define SYNCFS_CLIENT_PENDING_H
 
 #include <syncfs/change.h>
+#include <syncfs/limits.h>
 #include <syncfs/tree.h>
 
 struct syncstate;
@@ -61,6 +62,15 @@ struct local {
 	bool is_synced; /* from the journal: nothing was written after an fsync, at which ... */
 	uint64_t synced_size; /* ... this was its size */
 };
+
+/* A name in a directory, as the key of a map. */
+struct name_key {
+	struct id parent;
+	char name[NAME_MAX_BYTES + 1];
+};
+
+/* Fills it; returns how long it is. */
+size_t name_key(struct name_key *key, const struct id *parent, const char *name);
 
 struct pending *pending_new(struct syncstate *state); /* NULL: out of memory */
 void pending_free(struct pending *p);
