@@ -3,7 +3,7 @@
  * The kernel's side of one mount: system calls of people become requests to the real handlers (the table that
  * mount.c gives to fuse_session_new()). view.c is libfuse for the code linked into the simulator, by
  * -Wl,--wrap of all fuse_* functions that it uses. Each request is run by one of the mount's threads
- * (fuse_session_loop_mt()), so several run at once and a kill of syncfs may come in the middle of one. Names
+ * (mount_loop.c), so several run at once and a kill of syncfs may come in the middle of one. Names
  * and attributes are remembered as long as the handlers allow and dropped when told to
  * (fuse_lowlevel_notify_*), as the kernel's caches are, so that a forgotten notification shows. The order of
  * requests is what Linux sends: LOOKUP of each component, CREATE or OPEN, WRITE in pieces, FLUSH, RELEASE

@@ -11,7 +11,7 @@
 
 #include "plan_world.h"
 
-enum state { TODO, ACTIVE, DONE, WAIT };
+enum state { JOB_TODO, JOB_ACTIVE, JOB_DONE, JOB_WAIT };
 
 struct job {
 	uint8_t node;
@@ -41,7 +41,7 @@ static int spot_open(struct round *rd, uint8_t parent, uint8_t name, struct spot
 {
 	struct job *pj = rd->of[parent];
 
-	if (pj && pj->state <= ACTIVE && pj->plan.steps & (PLAN_CREATE | PLAN_NAMES))
+	if (pj && pj->state <= JOB_ACTIVE && pj->plan.steps & (PLAN_CREATE | PLAN_NAMES))
 		(void)place_job(rd, pj);
 	ret->dir = rd->c->object_of[parent];
 	ret->name = name;
@@ -93,14 +93,14 @@ static int leave_dir(struct round *rd, struct job *dir)
 
 		for (unsigned k = 0; k < j->s.names_count && !inside; k++)
 			inside = j->s.names[k].parent == dir->node;
-		if (inside && j->s.is && j->r.tomb && j->r.kind == KIND_DIR && j->state == TODO)
+		if (inside && j->s.is && j->r.tomb && j->r.kind == KIND_DIR && j->state == JOB_TODO)
 			(void)leave_dir(rd, j);
 		else if (inside && j->s.is)
 			(void)place_job(rd, j);
 	}
 	(void)place_job(rd, dir);
-	dir->ring = dir->state == WAIT && rd->rings > rings;
-	return dir->state == DONE ? 0 : -EAGAIN;
+	dir->ring = dir->state == JOB_WAIT && rd->rings > rings;
+	return dir->state == JOB_DONE ? 0 : -EAGAIN;
 }
 
 /* Who holds the spot waits for who wants it, or what is in it does: it goes beside. */
@@ -142,10 +142,10 @@ static int spot_look(
 	other = rd->of[node];
 	*ret_other = other;
 	*ret_what = plan_spot(&(struct plan_holder){.is_self = node == j->node,
-		.is_planned = other && (other->state != WAIT || other->ring) && !other->outdated,
+		.is_planned = other && (other->state != JOB_WAIT || other->ring) && !other->outdated,
 		.ring = other && other->ring,
 		.busy = rd->c->entries[node] > 0,
-		.active = other && other->state == ACTIVE,
+		.active = other && other->state == JOB_ACTIVE,
 		.tomb = other && other->r.tomb,
 		.kind = other ? (enum kind)other->r.kind : KIND_FILE});
 	if (*ret_what == SPOT_WAIT)
@@ -158,7 +158,7 @@ static int spot_look(
 		return 0;
 	if (*ret_what == SPOT_EMPTY_FIRST)
 		(void)leave_dir(rd, other);
-	else if (other->state == TODO)
+	else if (other->state == JOB_TODO)
 		(void)place_job(rd, other);
 	*ret_what = SPOT_MOVE_FIRST;
 	s->object = rd->c->grid[s->dir][s->name];
@@ -418,13 +418,13 @@ static int place_job(struct round *rd, struct job *j)
 	unsigned rings = rd->rings;
 	int r = 0;
 
-	rd->rings += j->state == ACTIVE;
-	if (j->state != TODO)
+	rd->rings += j->state == JOB_ACTIVE;
+	if (j->state != JOB_TODO)
 		return 0;
-	j->state = ACTIVE;
+	j->state = JOB_ACTIVE;
 	if (!j->outdated)
 		r = rd->c->entries[j->node] ? -EAGAIN : run_steps(rd, j);
-	j->state = r ? WAIT : DONE;
+	j->state = r ? JOB_WAIT : JOB_DONE;
 	j->ring = r && rd->rings > rings;
 	if (r == -ESTALE || r == -ENOTEMPTY || r == -EEXIST)
 		rd->c->want_scan = true;
@@ -450,7 +450,7 @@ static void plan_job(struct round *rd, uint8_t node)
 	if (plan_node(j->s.is ? &s : NULL, c->entries[node] > 0, &r, &j->plan))
 		pw_fault(rd->w, "plan_node() failed", node);
 	if (j->plan.steps & PLAN_WAIT)
-		j->state = WAIT;
+		j->state = JOB_WAIT;
 }
 
 /* What is left of a dead node's object, where a directory was split, is nobody's. */
@@ -472,11 +472,11 @@ static void advance(struct round *rd, const struct job *j)
 	if (rd->w->trace)
 		printf("%c applies node %u seq %u steps %x: %s\n", rd->client ? 'B' : 'A', j->node, j->r.seq,
 			j->plan.steps,
-			j->state == WAIT      ? "waits"
+			j->state == JOB_WAIT  ? "waits"
 				: j->outdated ? "outdated"
 					      : "done");
 
-	if (j->state == WAIT) {
+	if (j->state == JOB_WAIT) {
 		if (j->bound && c->s[j->node].is) {
 			c->s[j->node] = j->s;
 			c->s[j->node].is = j->s.names_count > 0;
@@ -522,7 +522,7 @@ bool pw_apply(struct pw_world *w, unsigned client)
 	}
 	for (unsigned i = 0; i < rd.count; i++) {
 		advance(&rd, &rd.jobs[i]);
-		progress |= rd.jobs[i].state == DONE;
+		progress |= rd.jobs[i].state == JOB_DONE;
 		plan_fini(&rd.jobs[i].plan);
 	}
 	return progress;
