@@ -7,15 +7,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <syncfs/io.h>
 #include <syncfs/log.h>
-#include <syncfs/path.h>
 
 #include "capture_internal.h"
 #include "inflight.h"

@@ -25,6 +25,12 @@ static struct outbox collect(struct fixture *f)
 	return o;
 }
 
+static void give_back(struct fixture *f, struct outbox *o)
+{
+	outbox_return(f->capture, o);
+	outbox_fini(o);
+}
+
 static struct outbox collect_numbered(struct fixture *f, size_t count, uint64_t first)
 {
 	struct outbox o = collect(f);
@@ -123,15 +129,12 @@ static void test_order_and_limit(void **state)
 
 		assert_int_equal(rest.count, 1);
 		assert_string_equal(rest.items[0].op.name, "g");
-		outbox_return(f->capture, &rest);
-		outbox_fini(&rest);
+		give_back(f, &rest);
 	}
-	outbox_return(f->capture, &o);
-	outbox_fini(&o);
+	give_back(f, &o);
 	o = collect(f);
 	assert_int_equal(o.count, 3);
-	outbox_return(f->capture, &o);
-	outbox_fini(&o);
+	give_back(f, &o);
 	capture_hold(f->capture, true);
 	assert_false(outbox_wait(f->capture, &seen, clock_mono_ms() + 60000));
 }
@@ -147,8 +150,7 @@ static void test_made_is_not_idle(void **state)
 	o = collect(f);
 	assert_int_equal(o.count, 1);
 	assert_true(o.items[0].changed_ms >= before);
-	outbox_return(f->capture, &o);
-	outbox_fini(&o);
+	give_back(f, &o);
 }
 
 /* Of several names one goes: no content may go with it, whatever became of the others elsewhere. */
@@ -166,8 +168,7 @@ static void test_one_of_several_names(void **state)
 	assert_int_equal(o.count, 4);
 	assert_int_equal(o.items[2].op.base_c, 0);
 	assert_int_equal(o.items[2].op.base_l, -1);
-	outbox_return(f->capture, &o);
-	outbox_fini(&o);
+	give_back(f, &o);
 	assert_int_equal(outbox_forget(f->capture), 0);
 	do_create(f, "", "f", KIND_FILE);
 	do_link(f, "f", "h");
@@ -177,8 +178,7 @@ static void test_one_of_several_names(void **state)
 	assert_int_equal(outbox_number(f->capture, &o, 1), 0);
 	assert_int_equal(o.count, 4);
 	assert_int_equal(o.items[3].op.other_base_c, 0);
-	outbox_return(f->capture, &o);
-	outbox_fini(&o);
+	give_back(f, &o);
 }
 
 /* All of several names go: each may be the only one that others have left, or have not refused. */
@@ -196,8 +196,7 @@ static void test_all_of_several_names(void **state)
 	assert_int_equal(o.count, 4);
 	assert_int_equal(o.items[2].op.base_c, -1);
 	assert_int_equal(o.items[3].op.base_c, -1);
-	outbox_return(f->capture, &o);
-	outbox_fini(&o);
+	give_back(f, &o);
 	assert_int_equal(outbox_forget(f->capture), 0);
 	do_create(f, "", "f", KIND_FILE);
 	do_link(f, "f", "g");
@@ -210,8 +209,7 @@ static void test_all_of_several_names(void **state)
 	assert_int_equal(o.count, 6);
 	assert_int_equal(o.items[3].op.other_base_c, -1);
 	assert_int_equal(o.items[5].op.other_base_c, -1);
-	outbox_return(f->capture, &o);
-	outbox_fini(&o);
+	give_back(f, &o);
 }
 
 /* A ghost takes one of two names and goes, after the other name went: the last removal knows the content. */
@@ -233,8 +231,7 @@ static void test_last_name_by_ghost(void **state)
 	assert_string_equal(o.items[1].op.name, "g");
 	assert_string_equal(o.items[2].op.name, "f");
 	assert_int_equal(o.items[2].op.base_c, 9);
-	outbox_return(f->capture, &o);
-	outbox_fini(&o);
+	give_back(f, &o);
 }
 
 static void test_put_off(void **state)
@@ -254,8 +251,7 @@ static void test_put_off(void **state)
 	assert_int_equal(o.count, 1);
 	assert_string_equal(o.items[0].op.name, "other");
 	assert_int_equal(o.items[0].op.opno, 5);
-	outbox_return(f->capture, &o);
-	outbox_fini(&o);
+	give_back(f, &o);
 	/* The directory waits, and with it what is in it. */
 	o = collect(f);
 	assert_int_equal(o.count, 1);
@@ -311,8 +307,7 @@ static void test_closed_while_read(void **state)
 	o = collect(f);
 	assert_true(o.count > 0);
 	assert_int_equal(o.items[0].op.type, OP_CREATE);
-	outbox_return(f->capture, &o);
-	outbox_fini(&o);
+	give_back(f, &o);
 }
 
 static void test_bases(void **state)
@@ -345,8 +340,7 @@ static void test_bases(void **state)
 	assert_int_equal(o.items[5].op.base_l, -103);
 	assert_int_equal(o.items[7].op.type, OP_RMDIR);
 	assert_int_equal(o.items[7].op.base_l, -106);
-	outbox_return(f->capture, &o);
-	outbox_fini(&o);
+	give_back(f, &o);
 	/* Both halves of an exchange, of the agreed state and of the batch. */
 	assert_int_equal(outbox_forget(f->capture), 0);
 	write_file(f, "a", "");
@@ -360,8 +354,7 @@ static void test_bases(void **state)
 	assert_int_equal(o.items[1].op.other_base_l, -1);
 	assert_int_equal(o.items[2].op.base_l, -2);
 	assert_int_equal(o.items[3].op.base_l, -2);
-	outbox_return(f->capture, &o);
-	outbox_fini(&o);
+	give_back(f, &o);
 }
 
 static void test_came_and_went(void **state)
@@ -377,8 +370,7 @@ static void test_came_and_went(void **state)
 	assert_int_equal(o.count, 1);
 	assert_string_equal(o.items[0].op.name, "stays");
 	assert_int_equal(operations(f), 1);
-	outbox_return(f->capture, &o);
-	outbox_fini(&o);
+	give_back(f, &o);
 	fixture_reopen(f);
 	assert_int_equal(f->replayed, 1);
 	/* Replaced by another that is removed: nothing is left to tell. */
@@ -414,8 +406,7 @@ static void test_saves_in_a_row(void **state)
 		assert_true(id_equal(&o.items[1].op.node, &o.items[0].op.node));
 		assert_true(id_equal(&o.items[1].op.other, &old));
 		assert_int_equal(o.items[1].op.other_base_c, 9);
-		outbox_return(f->capture, &o);
-		outbox_fini(&o);
+		give_back(f, &o);
 		/* The journal still has all of them: a replay comes to the same. */
 		fixture_reopen(f);
 	}
@@ -426,8 +417,7 @@ static void test_saves_in_a_row(void **state)
 	assert_true(id_equal(&o.items[0].op.node, &old));
 	assert_int_equal(o.items[0].op.base_c, 9);
 	assert_int_equal(o.items[0].op.base_l, 9);
-	outbox_return(f->capture, &o);
-	outbox_fini(&o);
+	give_back(f, &o);
 }
 
 /* A file of two names: another takes one of them, and is replaced by the file under its other name, unsent.
@@ -452,8 +442,7 @@ static void test_name_lent(void **state)
 		assert_string_equal(o.items[1].op.name, "x");
 		assert_int_equal(o.items[1].op.base_c, 0); /* another name remains */
 		assert_int_equal(o.items[1].op.base_l, 9);
-		outbox_return(f->capture, &o);
-		outbox_fini(&o);
+		give_back(f, &o);
 		fixture_reopen(f);
 	}
 }
@@ -785,8 +774,7 @@ static void test_settle_forgotten(void **state)
 	r.code = -ENOENT;
 	reply.results = &r;
 	assert_int_equal(outbox_settle(f->capture, &o, &reply, 2), -ECHILD);
-	outbox_return(f->capture, &o);
-	outbox_fini(&o);
+	give_back(f, &o);
 	assert_int_equal(syncstate_peek_dead_letters(f->state), 0);
 	assert_int_equal(operations(f), 1);
 }
@@ -823,8 +811,7 @@ static void test_settle_alias(void **state)
 	assert_string_equal(o.items[0].op.name, "later");
 	assert_true(id_equal(&o.items[0].op.parent, &theirs));
 	assert_string_equal(o.items[0].dir_path, "d");
-	outbox_return(f->capture, &o);
-	outbox_fini(&o);
+	give_back(f, &o);
 }
 
 /* A call that has named its directory before that became one with the server's, and ends after it. */
@@ -858,8 +845,7 @@ static void test_alias_while_a_call_is_under_way(void **state)
 	assert_string_equal(o.items[0].op.name, "f");
 	parent = o.items[0].op.parent;
 	assert_true(id_equal(&parent, &theirs));
-	outbox_return(f->capture, &o);
-	outbox_fini(&o);
+	give_back(f, &o);
 }
 
 /* Recognised as what the server has told: S takes it over and nothing is sent. */
@@ -915,8 +901,7 @@ static void test_adopted_too_late(void **state)
 	assert_int_equal(syncstate_commit(f->state), 0);
 	assert_int_equal(outbox_adopt(f->capture, &o), -EAGAIN);
 	assert_int_equal(syncstate_peek_base(f->state, &remote.node, &row), -ENOENT);
-	outbox_return(f->capture, &o);
-	outbox_fini(&o);
+	give_back(f, &o);
 	assert_int_equal(operations(f), 1);
 }
 

@@ -444,6 +444,27 @@ static void die(void)
 	_exit(7);
 }
 
+/* The queued ops in a process that ends where hook is called. The store is shut before and after. */
+static void send_and_die(struct fixture *f, void (**hook)(void))
+{
+	int status;
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		struct batch_reply reply;
+		uint64_t expected;
+
+		if (fixture_reopen(f, false) < 0)
+			_exit(1);
+		*hook = die;
+		(void)send_ops(f, &reply, &expected);
+		_exit(2);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+}
+
 static void dies_between_commit_and_placing(void **state)
 {
 	struct fixture *f = *state;
@@ -451,8 +472,6 @@ static void dies_between_commit_and_placing(void **state)
 		  g = add_file(f, d, "gone", "g");
 	struct feed feed;
 	struct op *op;
-	int status;
-	pid_t pid;
 
 	send_all(f, OUTCOME_OK);
 	fixture_shut(f);
@@ -467,20 +486,7 @@ static void dies_between_commit_and_placing(void **state)
 	op = add_op(f, OP_UNLINK, g);
 	op->parent = d;
 	op->name = (char *)(uintptr_t) "gone";
-	pid = fork();
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		struct batch_reply reply;
-		uint64_t expected;
-
-		if (fixture_reopen(f, false) < 0)
-			_exit(1);
-		store_hook_committed = die;
-		(void)send_ops(f, &reply, &expected);
-		_exit(2);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+	send_and_die(f, &store_hook_committed);
 	assert_true(disk_has(f, "d/a")); /* nothing is placed yet */
 	assert_int_equal(fixture_reopen(f, false), 0);
 	assert_false(disk_has(f, "d"));
@@ -500,8 +506,6 @@ static void dies_between_placing_and_clearing(void **state)
 	struct id d = add_dir(f, ID_ROOT, "d"), a = add_file(f, ID_ROOT, "a", "linked"),
 		  m = add_file(f, ID_ROOT, "m", "moved");
 	struct op *op;
-	int status;
-	pid_t pid;
 
 	send_all(f, OUTCOME_OK);
 	fixture_shut(f);
@@ -520,20 +524,7 @@ static void dies_between_placing_and_clearing(void **state)
 	op->parent = op->new_parent = ID_ROOT;
 	op->name = (char *)(uintptr_t) "d";
 	op->new_name = (char *)(uintptr_t) "e";
-	pid = fork();
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		struct batch_reply reply;
-		uint64_t expected;
-
-		if (fixture_reopen(f, false) < 0)
-			_exit(1);
-		store_hook_placed = die;
-		(void)send_ops(f, &reply, &expected);
-		_exit(2);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+	send_and_die(f, &store_hook_placed);
 	assert_int_equal(fixture_reopen(f, false), 0);
 	disk_is(f, "a", "linked");
 	disk_is(f, "z", "linked");
