@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the parts of the store share, and nobody else. Lowest first: store_prepare (content staged),
- * store_steps (place steps, their form in an intent), store_place (carrying them out), store_txn (one
- * transaction and what follows it), then store_batch, store_path, store_simple, store_hand and gc beside each
- * other, store on top.
+ * store_steps (place steps, their form in an intent), store_aside (hands in their way), store_place (carrying
+ * them out), store_txn (one transaction and what follows it), then store_batch, store_path, store_simple,
+ * store_hand and gc beside each other, store on top.
  */
 #ifndef SYNCFS_SERVER_STORE_INTERNAL_H
 #define SYNCFS_SERVER_STORE_INTERNAL_H
@@ -135,6 +135,15 @@ void steps_fini(struct steps *s);
 int steps_encode(const struct steps *s, struct buf *out);
 int steps_decode(const void *bytes, size_t len, struct steps *ret_steps); /* -EBADMSG */
 
+/* ---- store_aside.c ---- */
+
+/*
+ * Frees dir/name for the step, one of steps. 1: it is free; *ret_was_dir: a directory went aside. 0: what is
+ * there is just what the step makes, or of these steps, or cannot be moved; -errno.
+ */
+int store_aside(struct store *s, const struct steps *steps, const struct step *step, int dir,
+	const char *name, bool *ret_was_dir);
+
 /* ---- store_place.c ---- */
 
 struct placed {
@@ -144,7 +153,7 @@ struct placed {
 
 /*
  * Carries the steps out and makes them durable. redo: some or all have been done before. Identities of what
- * was placed come back, latest last; what hands have changed meanwhile is left for a scan (rescan_wanted).
+ * was placed come back, latest last; what hands have made meanwhile goes aside, for a scan (rescan_wanted).
  * -errno: terminal.
  */
 int store_place(

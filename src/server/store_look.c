@@ -324,17 +324,22 @@ int look_drop(struct look *l, const struct id *dir, const char *name, const stru
 
 /* ---- objects that are known from elsewhere ---- */
 
+/* The directory of a name, wherever the rows have it; fd or -errno. */
+static int open_name_dir(struct look *l, const struct dentry *name)
+{
+	cleanup_free char *path = NULL;
+	int r = meta_dir_path(l->s->meta, &name->parent, &path);
+
+	return r < 0 ? r : tree_open_dir(&l->s->tree, path);
+}
+
 /* The name of n at which its object no longer is; -1: it is at all of them. */
 static ssize_t name_left(struct look *l, const struct node_state *n, const struct stat_id *is)
 {
 	for (size_t i = 0; i < n->names_count; i++) {
-		cleanup_free char *path = NULL;
-		cleanup_fd int fd = -1;
+		cleanup_fd int fd = open_name_dir(l, &n->names[i]);
 		struct stat_id there;
 
-		if (meta_dir_path(l->s->meta, &n->names[i].parent, &path) < 0)
-			return (ssize_t)i;
-		fd = tree_open_dir(&l->s->tree, path);
 		if (fd < 0 || tree_stat(fd, n->names[i].name, &there) < 0 || !stat_id_same_object(&there, is))
 			return (ssize_t)i;
 	}
@@ -385,6 +390,38 @@ static int known_as(struct look *l, const struct spot *at, struct node_state *re
 	return r;
 }
 
+/* Whether n, whose object has been replaced here, still lies at another of its names: 1, 0, -errno. */
+static int has_another_name(struct look *l, const struct spot *at, const struct node_state *n)
+{
+	struct stat_id was, is;
+	int r = n->names_count > 1 ? meta_disk_get(l->s->meta, &n->node, &was) : 0;
+
+	if (r < 0 || n->names_count < 2)
+		return r;
+	for (size_t i = 0; i < n->names_count; i++) {
+		cleanup_fd int fd = -1;
+
+		if (id_equal(&n->names[i].parent, &at->dir) && strcmp(n->names[i].name, at->name) == 0)
+			continue;
+		fd = open_name_dir(l, &n->names[i]);
+		if (fd >= 0 && tree_stat(fd, n->names[i].name, &is) == 0 && was.ino == is.ino &&
+			was.btime_ns == is.btime_ns)
+			return 1;
+	}
+	return 0;
+}
+
+/* An unknown object has the name of n: the next state of n, or, where n has its own elsewhere, not n. */
+static int took_name(struct look *l, struct spot *at, const struct node_state *n)
+{
+	int r = has_another_name(l, at, n);
+
+	if (r <= 0)
+		return r < 0 ? r : refresh(l, at, n);
+	r = look_drop(l, &at->dir, at->name, &n->node);
+	return r < 0 ? r : create(l, at);
+}
+
 static int arrived(struct look *l, struct spot *at, const struct node_state *replaced)
 {
 	struct node_state n = {0};
@@ -394,7 +431,7 @@ static int arrived(struct look *l, struct spot *at, const struct node_state *rep
 		r = moved(
 			l, at, &n, replaced ? &replaced->node : NULL, replaced && replaced->kind == KIND_DIR);
 	else if (r == -ENOENT && replaced)
-		r = refresh(l, at, replaced);
+		r = took_name(l, at, replaced);
 	else if (r == -ENOENT)
 		r = create(l, at);
 	node_state_fini(&n);

@@ -2,8 +2,8 @@
 /*
  * Third part of a commit: the steps carried out in the plain tree, by exchange, each object checked before it
  * is replaced. Called after COMMIT under the store's lock, and at start for what was left open. Never loses
- * what hands have put there meanwhile: that stays, our content goes to history, and a scan makes it a change
- * of its own.
+ * what hands have put there meanwhile: it came second, so it goes aside under the name of a conflict copy,
+ * and a scan makes it a change of its own.
  */
 #include "store_internal.h"
 
@@ -17,6 +17,7 @@
 
 #define DIRS_MAX 64
 #define SYNC_SINGLY 4
+#define ASIDE_TRIES 8
 
 struct dir_slot {
 	char *path;
@@ -27,6 +28,7 @@ struct dir_slot {
 struct place {
 	struct store *s;
 	const struct tree *t;
+	const struct steps *steps;
 	bool redo, sync_all;
 	struct dir_slot dirs[DIRS_MAX];
 	size_t dirs_count;
@@ -180,6 +182,24 @@ static int give_way(struct place *p, const struct step *step)
 	return r == -ENOENT ? 0 : r;
 }
 
+/* ---- what hands have put where something is to go ---- */
+
+/* store_aside() for a name in one of our directories. */
+static int make_way(struct place *p, const struct step *step, const char *dir_path, const char *name)
+{
+	int dir = dir_get(p, dir_path), r;
+	bool was_dir = false;
+
+	if (dir < 0)
+		return dir;
+	r = store_aside(p->s, p->steps, step, dir, name, &was_dir);
+	if (was_dir)
+		dirs_forget(p);
+	if (r == 1)
+		(void)torn(p, step, "something was made");
+	return r;
+}
+
 /* ---- steps ---- */
 
 static int watch_dir(struct place *p, const struct step *step, int dir)
@@ -204,6 +224,23 @@ static int attr_of_step(struct place *p, const struct step *step)
 	return r;
 }
 
+/* Puts what is staged at a name that nothing expected is at; -EEXIST: a hand's is there, and is to stay. */
+static int put_free(struct place *p, const struct step *step, struct stat_id *ret_now)
+{
+	int r = -EEXIST, free = 1;
+
+	for (unsigned i = 0; r == -EEXIST && free == 1 && i < ASIDE_TRIES; i++) {
+		int dir = dir_get(p, step->dir);
+
+		if (dir < 0)
+			return dir;
+		r = place_put(p->t, step->stage, dir, step->name, NULL, ret_now);
+		if (r == -EEXIST)
+			free = make_way(p, step, step->dir, step->name);
+	}
+	return r == -EEXIST && free < 0 ? free : r;
+}
+
 static int place_create(struct place *p, const struct step *step, int dir)
 {
 	struct stat_id now;
@@ -214,16 +251,17 @@ static int place_create(struct place *p, const struct step *step, int dir)
 	if (r == 0)
 		r = attr_of_step(p, step);
 	if (r == 0)
-		r = place_put(p->t, step->stage, dir, step->name, NULL, &now);
+		r = put_free(p, step, &now);
 	if (r == -ENOENT && p->redo)
 		return 0;
 	if (r == -EEXIST) {
 		r = give_way(p, step);
-		return r < 0 ? r : torn(p, step, "something was made");
+		return r < 0 ? r : torn(p, step, "the same was made");
 	}
 	if (r < 0)
 		return r;
-	if (step->kind == KIND_DIR)
+	dir = dir_get(p, step->dir);
+	if (step->kind == KIND_DIR && dir >= 0)
 		(void)watch_dir(p, step, dir);
 	return id_set(p, &step->node, &now);
 }
@@ -275,13 +313,13 @@ static int place_content(struct place *p, const struct step *step, int dir)
 		r = attr_of_step(p, step);
 	if (r == 0)
 		r = place_put(p->t, step->stage, dir, step->name, &expect, &now);
-	if (r == -ESTALE && tree_stat(dir, step->name, &now) == -ENOENT) /* deleted by hand: the edit wins */
-		r = place_put(p->t, step->stage, dir, step->name, NULL, &now);
-	else if (r == 0)
+	if (r == 0)
 		r = dispose(p, step);
-	if (r == -ESTALE || r == -EEXIST) {
+	else if (r == -ESTALE) /* deleted by hand, or replaced */
+		r = put_free(p, step, &now);
+	if (r == -EEXIST) {
 		r = give_way(p, step);
-		return r < 0 ? r : torn(p, step, "it was changed");
+		return r < 0 ? r : torn(p, step, "it was changed to the same");
 	}
 	return r < 0 ? r : id_set(p, &step->node, &now);
 }
@@ -304,7 +342,17 @@ static int moved_before(struct place *p, const struct step *step, int dir)
 	return errno == ENOENT ? 0 : torn(p, step, "a name that was moved is there again");
 }
 
-static int place_moved(struct place *p, const struct step *step, int dir)
+static int place_moved(struct place *p, const struct step *step, int dir, bool again);
+
+/* The new name was taken by a hand. */
+static int move_again(struct place *p, const struct step *step)
+{
+	int r = make_way(p, step, step->new_dir, step->new_name);
+
+	return r < 0 ? r : place_moved(p, step, 0, true);
+}
+
+static int place_moved(struct place *p, const struct step *step, int dir, bool again)
 {
 	struct stat_id expect = expected(p, &step->node, &step->expect), is, now;
 	int new_dir, r;
@@ -319,7 +367,9 @@ static int place_moved(struct place *p, const struct step *step, int dir)
 	r = place_move(p->t, dir, step->name, new_dir, step->new_name, &is, &now);
 	if (r == -EEXIST && p->redo && look(new_dir, step->new_name, &expect, &now) == 1)
 		return moved_before(p, step, dir);
-	if (r == -EEXIST || r == -ESTALE || r == -ENOENT)
+	if (r == -EEXIST)
+		return again ? torn(p, step, "something was made") : move_again(p, step);
+	if (r == -ESTALE || r == -ENOENT)
 		return torn(p, step, "something was made");
 	if (r < 0)
 		return r;
@@ -450,7 +500,7 @@ static int place_step(struct place *p, const struct step *step)
 	case PLACE_CONTENT:
 		return place_content(p, step, dir);
 	case PLACE_MOVE:
-		return place_moved(p, step, dir);
+		return place_moved(p, step, dir, false);
 	case PLACE_EXCHANGE:
 		return place_exchanged(p, step, dir);
 	case PLACE_LINK:
@@ -476,6 +526,16 @@ static bool replaced_halfway(struct place *p, const struct step *gone, const str
 		look(from, moved->name, &gone->expect, &is) == 1;
 }
 
+/* What is to be removed is there; if not, a hand's object there has to go aside for what comes. */
+static bool target_is_known(struct place *p, const struct step *gone)
+{
+	const struct stat_id expect = expected(p, &gone->node, &gone->expect);
+	struct stat_id is;
+	int dir = dir_get(p, gone->dir);
+
+	return dir >= 0 && look(dir, gone->name, &expect, &is) == 1;
+}
+
 /*
  * A removal and a move onto its name are one replacement: swapped first, so that the name is never missing,
  * then the removed one is taken away from where the other came from. 1: done so.
@@ -490,6 +550,8 @@ static int place_replace(struct place *p, const struct step *gone, const struct 
 		strcmp(gone->name, moved->new_name) != 0)
 		return 0;
 	if (p->redo && !replaced_halfway(p, gone, moved))
+		return 0;
+	if (!p->redo && !target_is_known(p, gone))
 		return 0;
 	swap = *moved;
 	swap.other = gone->node;
@@ -508,7 +570,7 @@ static int place_replace(struct place *p, const struct step *gone, const struct 
 int store_place(
 	struct store *s, struct steps *steps, bool redo, struct placed **ret_placed, size_t *ret_count)
 {
-	struct place p = {.s = s, .t = &s->tree, .redo = redo, .ids = map_new()};
+	struct place p = {.s = s, .t = &s->tree, .steps = steps, .redo = redo, .ids = map_new()};
 	int r = p.ids ? 0 : -ENOMEM;
 
 	for (size_t i = 0; r >= 0 && i < steps->count; i++) {

@@ -3,6 +3,9 @@
  * an answer. */
 #include "store_fixture.h"
 
+#include "store_internal.h"
+
+#include <glob.h>
 #include <sys/xattr.h>
 
 static void edits_while_running(void **state)
@@ -166,6 +169,141 @@ static void edit_in_the_way_of_a_write_is_kept(void **state)
 	buf_fini(&got);
 }
 
+/* What a hand does between COMMIT and placing: a file saved under this name. */
+static struct fixture *hook_fixture;
+static const char *hook_name;
+
+static void hook_saves(void)
+{
+	char from[128];
+
+	store_hook_committed = NULL;
+	disk_write(hook_fixture, "by hand.tmp", "by hand");
+	strcpy(from, path_in(hook_fixture, "by hand.tmp"));
+	assert_int_equal(rename(from, path_in(hook_fixture, hook_name)), 0);
+}
+
+static void hand_saves_at_commit(struct fixture *f, const char *name)
+{
+	hook_fixture = f;
+	hook_name = name;
+	store_hook_committed = hook_saves;
+}
+
+/* The hand's file is under the name of a conflict copy, and told of. */
+static void hand_is_copy_of(struct fixture *f, const char *name)
+{
+	char pattern[160];
+	glob_t found;
+
+	snprintf(pattern, sizeof(pattern), "%s/%s (conflict server *)", f->root, name);
+	assert_int_equal(glob(pattern, 0, NULL, &found), 0);
+	assert_int_equal(found.gl_pathc, 1);
+	feed_wait(f, strrchr(found.gl_pathv[0], '/') + 1, "by hand", false);
+	globfree(&found);
+}
+
+static void both_are_kept_of_two_writes(void **state)
+{
+	struct fixture *f = *state;
+	struct id a = add_file(f, ID_ROOT, "a", "one");
+
+	send_all(f, OUTCOME_OK);
+	set_data(f, add_op(f, OP_WRITE, a), "client", 6);
+	hand_saves_at_commit(f, "a");
+	send_all(f, OUTCOME_OK);
+	disk_is(f, "a", "client");
+	hand_is_copy_of(f, "a");
+	feed_wait(f, "a", "client", false);
+}
+
+static void both_are_kept_of_two_creates(void **state)
+{
+	struct fixture *f = *state;
+
+	add_file(f, ID_ROOT, "a", "client");
+	hand_saves_at_commit(f, "a");
+	send_all(f, OUTCOME_OK);
+	disk_is(f, "a", "client");
+	hand_is_copy_of(f, "a");
+	feed_wait(f, "a", "client", false);
+}
+
+static void the_same_made_twice_is_one(void **state)
+{
+	struct fixture *f = *state;
+	char pattern[160];
+	glob_t found;
+
+	add_file(f, ID_ROOT, "a", "by hand");
+	add_dir(f, ID_ROOT, "mark");
+	hand_saves_at_commit(f, "a");
+	send_all(f, OUTCOME_OK);
+	feed_wait(f, "a", "by hand", false);
+	disk_write(f, "mark/m", "m");
+	feed_wait(f, "m", "m", false);
+	snprintf(pattern, sizeof(pattern), "%s/*conflict*", f->root);
+	assert_int_equal(glob(pattern, 0, NULL, &found), GLOB_NOMATCH);
+}
+
+static void both_are_kept_of_move_and_create(void **state)
+{
+	struct fixture *f = *state;
+	struct id a = add_file(f, ID_ROOT, "a", "client");
+	struct op *op;
+
+	send_all(f, OUTCOME_OK);
+	op = add_op(f, OP_RENAME, a);
+	op->parent = op->new_parent = ID_ROOT;
+	op->name = (char *)(uintptr_t) "a";
+	op->new_name = (char *)(uintptr_t) "b";
+	hand_saves_at_commit(f, "b");
+	send_all(f, OUTCOME_OK);
+	disk_is(f, "b", "client");
+	assert_false(disk_has(f, "a"));
+	hand_is_copy_of(f, "b");
+	feed_wait(f, "b", "client", false);
+}
+
+static void both_are_kept_of_two_replacements(void **state)
+{
+	struct fixture *f = *state;
+	struct id a = add_file(f, ID_ROOT, "a", "old"), tmp = add_file(f, ID_ROOT, "a.tmp", "client");
+	struct op *op;
+
+	send_all(f, OUTCOME_OK);
+	op = add_op(f, OP_RENAME, tmp);
+	op->parent = op->new_parent = ID_ROOT;
+	op->name = (char *)(uintptr_t) "a.tmp";
+	op->new_name = (char *)(uintptr_t) "a";
+	op->other = a;
+	hand_saves_at_commit(f, "a");
+	send_all(f, OUTCOME_OK);
+	disk_is(f, "a", "client");
+	assert_false(disk_has(f, "a.tmp"));
+	hand_is_copy_of(f, "a");
+	feed_wait(f, "a", "client", false);
+}
+
+static void replacing_one_of_two_names_leaves_the_other(void **state)
+{
+	struct fixture *f = *state;
+	struct id a = add_file(f, ID_ROOT, "a", "one");
+	struct op *op;
+	char from[128];
+
+	send_all(f, OUTCOME_OK);
+	op = add_op(f, OP_LINK, a);
+	op->parent = ID_ROOT;
+	op->name = (char *)(uintptr_t) "a2";
+	send_all(f, OUTCOME_OK);
+	disk_write(f, "a.tmp", "saved");
+	strcpy(from, path_in(f, "a.tmp"));
+	assert_int_equal(rename(from, path_in(f, "a")), 0);
+	feed_wait(f, "a", "saved", false);
+	feed_wait(f, "a2", "one", false);
+}
+
 static void fill(struct fixture *f, int count)
 {
 	static char names[1300][16];
@@ -265,6 +403,12 @@ int main(void)
 		STORE_TEST(edits_while_down),
 		STORE_TEST(own_placements_are_no_edits),
 		STORE_TEST(edit_in_the_way_of_a_write_is_kept),
+		STORE_TEST(both_are_kept_of_two_writes),
+		STORE_TEST(both_are_kept_of_two_creates),
+		STORE_TEST(the_same_made_twice_is_one),
+		STORE_TEST(both_are_kept_of_move_and_create),
+		STORE_TEST(both_are_kept_of_two_replacements),
+		STORE_TEST(replacing_one_of_two_names_leaves_the_other),
 		STORE_TEST(bulk_deletion_is_held),
 		STORE_TEST(emptied_root_deletes_nothing),
 	};
