@@ -317,9 +317,14 @@ static int finish_all(struct recovery *rc)
 
 	if (rc->count)
 		qsort(rc->order, rc->count, sizeof(*rc->order), compare_seq);
-	/* Twice: a directory whose attributes changed last comes behind its children. */
-	for (size_t k = 0; k < 2 * rc->count && !r; k++)
-		r = finish(rc, rc->order[k % rc->count]);
+	/* Twice: a directory whose attributes changed last comes behind its children. The journal may tell
+	 * more of what this settles. */
+	for (int pass = 0; pass < 2; pass++) {
+		for (size_t k = 0; k < rc->count && !r; k++)
+			r = finish(rc, rc->order[k]);
+		if (!r && rc->count)
+			r = capture_reload_names(rc->config->capture);
+	}
 	return r;
 }
 

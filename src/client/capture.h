@@ -103,8 +103,6 @@ int capture_resolve(struct capture *c, const struct stat_id *object, struct id *
 /* An operation on the node is pending, a call waits for it to be at the server, or its content is being
  * changed. */
 bool capture_is_busy(struct capture *c, const struct id *node);
-/* More than so many operations of it are pending, or it is being written. */
-bool capture_has_more(struct capture *c, const struct id *node, unsigned entries);
 /* An operation that is still to be sent names it. */
 bool capture_name_is_busy(struct capture *c, const struct id *parent, const char *name);
 /* Path of a directory node where it lies now, appended to out; -ENOENT. */
@@ -125,12 +123,15 @@ struct queued_name {
 };
 /* All of those; caller frees each name and the list. */
 int capture_queued_names(struct capture *c, struct queued_name **ret_names, size_t *ret_count);
-/* Who has this name by the queue, and its kind; -ENOENT: nobody of whom it says so. */
-int capture_queued_holder(struct capture *c, const struct id *parent, const char *name, struct id *ret_node,
+/* Who has this name here, by the queue or else by the agreed state, and the kind if the queue knows it;
+ * -ENOENT. */
+int capture_holder(struct capture *c, const struct id *parent, const char *name, struct id *ret_node,
 	enum kind *ret_kind);
 /* The node has this name now, as far as agreed state and queue know. */
 size_t capture_names(struct capture *c, const struct id *node); /* how many it has here */
 bool capture_has_name(struct capture *c, const struct id *node, const struct id *parent, const char *name);
+/* The agreed state was mended after the journal had been read: where all lie is asked anew. */
+int capture_reload_names(struct capture *c);
 /* The same for any node, in full. */
 int capture_path(struct capture *c, const struct id *node, struct buf *out);
 /* From now on the object is this node with these names, although the agreed state does not say so yet;

@@ -30,15 +30,6 @@ bool capture_is_busy(struct capture *c, const struct id *node)
 	return l && (l->entries || l->promises || l->dirty_lsn);
 }
 
-bool capture_has_more(struct capture *c, const struct id *node, unsigned entries)
-{
-	struct local *l;
-
-	MUTEX_GUARD(&c->lock);
-	l = pending_find(c->pending, node);
-	return l && (l->entries > entries || l->dirty_lsn);
-}
-
 bool capture_name_is_busy(struct capture *c, const struct id *parent, const char *name)
 {
 	MUTEX_GUARD(&c->lock);
@@ -60,15 +51,6 @@ int capture_location(struct capture *c, const struct id *node, struct id *ret_pa
 	return pending_locate(c->pending, node, ret_parent, ret_name);
 }
 
-static bool has_name(const struct local *l, const struct id *parent, const char *name)
-{
-	for (size_t i = 0; i < l->names_count; i++) {
-		if (id_equal(&l->names[i].parent, parent) && strcmp(l->names[i].name, name) == 0)
-			return true;
-	}
-	return false;
-}
-
 bool capture_has_name(struct capture *c, const struct id *node, const struct id *parent, const char *name)
 {
 	struct local *l;
@@ -78,7 +60,7 @@ bool capture_has_name(struct capture *c, const struct id *node, const struct id 
 	l = pending_find(c->pending, node);
 	if (!l)
 		return syncstate_peek_name(c->state, parent, name, &at) == 0 && id_equal(&at, node);
-	return has_name(l, parent, name);
+	return local_has_name(l, parent, name);
 }
 
 size_t capture_names(struct capture *c, const struct id *node)
@@ -108,26 +90,48 @@ bool capture_has_left(
 	if (!l || !l->entries)
 		return false;
 	*ret_dead = !l->names_count;
-	return !has_name(l, parent, name);
+	return !local_has_name(l, parent, name);
 }
 
-int capture_queued_holder(struct capture *c, const struct id *parent, const char *name, struct id *ret_node,
-	enum kind *ret_kind)
+static struct local *queued_holder(struct capture *c, const struct id *parent, const char *name)
 {
 	struct local *l;
 	size_t pos = 0;
 
-	MUTEX_GUARD(&c->lock);
 	if (!pending_has_name(c->pending, parent, name))
-		return -ENOENT;
+		return NULL;
 	while (pending_next_local(c->pending, &pos, &l)) {
-		if (!l->entries || !has_name(l, parent, name))
-			continue;
-		*ret_node = l->node;
-		*ret_kind = l->kind;
-		return 0;
+		if (l->entries && local_has_name(l, parent, name))
+			return l;
 	}
-	return -ENOENT;
+	return NULL;
+}
+
+int capture_holder(struct capture *c, const struct id *parent, const char *name, struct id *ret_node,
+	enum kind *ret_kind)
+{
+	struct local *l;
+	int r;
+
+	MUTEX_GUARD(&c->lock);
+	l = queued_holder(c, parent, name);
+	r = l ? 0 : syncstate_peek_name(c->state, parent, name, ret_node);
+	if (r)
+		return r;
+	if (!l)
+		l = pending_find(c->pending, ret_node);
+	*ret_kind = l ? l->kind : 0;
+	if (!l)
+		return 0;
+	*ret_node = l->node;
+	return local_has_name(l, parent, name) ? 0 : -ENOENT;
+}
+
+int capture_reload_names(struct capture *c)
+{
+	MUTEX_GUARD(&c->lock);
+
+	return pending_reload_names(c->pending);
 }
 
 static int copy_names(const struct local *l, struct queued_name **names, size_t *count)

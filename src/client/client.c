@@ -18,6 +18,7 @@
 #include <syncfs/io.h>
 #include <syncfs/log.h>
 
+#include "applier.h"
 #include "await.h"
 #include "capture.h"
 #include "control.h"
@@ -243,13 +244,16 @@ static int make_capture(struct client *c, struct buf *why)
 	return 0;
 }
 
-/* Before anything of it is sent or seen. */
+/* Before anything of it is sent or seen. What was being applied is no damage, and goes first. */
 static int look_after_power(struct client *c, struct buf *why)
 {
+	const struct applier_config applier = {.tree = &c->tree, .capture = c->capture, .state = c->state};
 	size_t count = 0;
 	bool lost;
 	int r = power_was_lost(c->state, &lost);
 
+	if (!r)
+		r = applier_recover(&applier);
 	if (!r && lost)
 		r = power_repair(c->state, &c->tree, &c->tree_lock, c->capture, c->state_dirfd, &count);
 	if (!r)

@@ -201,27 +201,34 @@ static bool find_ghost(struct capture *c, struct entry *create, struct ghost *re
 
 int outbox_drop_locked(struct capture *c, struct entry *e)
 {
-	int r = journal_ack(c->journal, &e->lsn, 1);
+	cleanup_free uint64_t *lsns = calloc(2 + e->absorbed_count, sizeof(*lsns));
+	size_t count = 0;
+	int r;
 
-	if (!r && e->dirty_lsn)
-		r = journal_ack(c->journal, &e->dirty_lsn, 1);
-	if (!r && e->absorbed_count)
-		r = journal_ack(c->journal, e->absorbed, e->absorbed_count);
+	if (!lsns)
+		return -ENOMEM;
+	lsns[count++] = e->lsn;
+	if (e->dirty_lsn)
+		lsns[count++] = e->dirty_lsn;
+	for (size_t i = 0; i < e->absorbed_count; i++)
+		lsns[count++] = e->absorbed[i];
+	r = journal_ack(c->journal, lsns, count);
 	pending_remove(c->pending, e);
 	capture_settled_locked(c);
 	return r;
 }
 
 /*
- * Drops every operation of the ghost. When its end stays, as one on what the ghost had replaced, the others
- * stay in the journal until that is settled: a replay comes to the same.
+ * Drops every operation of the ghost, in one record: half of it after a power loss would be of a node that
+ * nobody knows. When its end stays, as one on what the ghost had replaced, the others stay in the journal
+ * until that is settled: a replay comes to the same.
  */
 static int lay_ghost(struct capture *c, struct entry *create, const struct ghost *g, struct entry **ret_next)
 {
 	struct id node = create->node;
 	bool end_stays = id_equal(&g->end->other, &node) || !id_is_none(&g->replaced);
-	unsigned left = pending_find(c->pending, &node)->entries - end_stays;
-	struct entry *next = NULL;
+	unsigned left = pending_find(c->pending, &node)->entries - 1;
+	struct entry *into = end_stays ? g->end : create, *next = NULL;
 	int r = end_stays ? pending_retarget(c->pending, g->end, &node, &g->replaced) : 0;
 
 	if (end_stays) {
@@ -232,7 +239,7 @@ static int lay_ghost(struct capture *c, struct entry *create, const struct ghost
 		g->end->remains = g->remains && replaced && replaced->names_count;
 	}
 	*ret_next = NULL;
-	for (struct entry *e = create; e && left && !r; e = next) {
+	for (struct entry *e = end_stays ? create : create->next; e && left && !r; e = next) {
 		next = e->next;
 		if (!id_equal(&e->node, &node)) {
 			if (!*ret_next)
@@ -240,11 +247,11 @@ static int lay_ghost(struct capture *c, struct entry *create, const struct ghost
 			continue;
 		}
 		left--;
-		r = end_stays ? pending_absorb(c->pending, g->end, e) : outbox_drop_locked(c, e);
+		r = pending_absorb(c->pending, into, e);
 	}
 	if (!*ret_next)
 		*ret_next = next;
-	return r;
+	return r || end_stays ? r : outbox_drop_locked(c, create);
 }
 
 static char *copy(const char *s, int *error)

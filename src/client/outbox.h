@@ -33,7 +33,6 @@ struct item {
 	bool synced, promised; /* promised: a call waits until it is sent, whoever writes */
 	uint64_t generation; /* synced: of the object then */
 	bool refused; /* by the server, for ever */
-	bool differs; /* of a batch that was kept: here lies something else than what goes out */
 	unsigned unstable; /* how often it was read and had changed meanwhile */
 	bool adopt; /* equal to what the server has told: not sent */
 	struct node_state remote; /* adopt: that */

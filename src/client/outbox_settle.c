@@ -241,18 +241,6 @@ static int forget_older(struct syncstate *s, const struct node_state *agreed)
 	return r;
 }
 
-/* What was sent is at the server and not here any more: it comes back like a change of others. S stays. */
-static int settle_lost_write(
-	struct settle *st, const struct item *i, const struct result *res, struct base_row *row)
-{
-	int r = take_sent(row, i, true);
-
-	row->state.c = res->c;
-	row->state.a = res->a;
-	row->state.seq = res->seq;
-	return r ? r : tell(st->c->state, &row->state);
-}
-
 static int settle_write(
 	struct settle *st, const struct item *i, const struct result *res, struct base_row *row)
 {
@@ -260,9 +248,6 @@ static int settle_write(
 
 	if (r)
 		return r;
-
-	if (i->differs && is_of(res, row))
-		return settle_lost_write(st, i, res, row);
 	if (is_done(res)) {
 		row->state.c = res->c;
 		row->state.a = res->a;

@@ -70,11 +70,17 @@ void entry_free(struct entry *e)
 	free(e);
 }
 
+static void forget_names(struct local *l)
+{
+	while (l->names_count)
+		free(l->names[--l->names_count].name);
+	free(l->names);
+	l->names = NULL;
+}
+
 static void local_free(struct local *l)
 {
-	for (size_t i = 0; i < l->names_count; i++)
-		free(l->names[i].name);
-	free(l->names);
+	forget_names(l);
 	free(l);
 }
 
@@ -128,7 +134,16 @@ int pending_resolve(struct pending *p, const struct stat_id *object, struct id *
 	return r;
 }
 
-int local_name_add(struct local *l, const struct id *parent, const char *name)
+bool local_has_name(const struct local *l, const struct id *parent, const char *name)
+{
+	for (size_t i = 0; i < l->names_count; i++) {
+		if (id_equal(&l->names[i].parent, parent) && strcmp(l->names[i].name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+static int name_append(struct local *l, const struct id *parent, const char *name)
 {
 	struct dentry *more = realloc(l->names, (l->names_count + 1) * sizeof(*more));
 	char *copy = strdup(name);
@@ -141,6 +156,13 @@ int local_name_add(struct local *l, const struct id *parent, const char *name)
 	}
 	more[l->names_count++] = (struct dentry){.parent = *parent, .name = copy};
 	return 0;
+}
+
+int local_name_add(struct local *l, const struct id *parent, const char *name)
+{
+	if (local_has_name(l, parent, name))
+		return 0;
+	return name_append(l, parent, name);
 }
 
 void local_name_remove(struct local *l, const struct id *parent, const char *name)
@@ -299,13 +321,11 @@ bool pending_has_name(const struct pending *p, const struct id *parent, const ch
 
 /* ---- the queue ---- */
 
-static int apply_names(struct pending *p, struct local *l, struct entry *e)
+/* Where l, and the other node (NULL: none), lie after e. */
+static int follow_names(struct local *l, struct local *other, struct entry *e)
 {
-	struct local *other = id_is_none(&e->other) ? NULL : pending_local(p, &e->other, 0, NULL);
 	int r = 0;
 
-	if (!id_is_none(&e->other) && !other)
-		return -ENOMEM;
 	switch (e->type) {
 	case OP_CREATE:
 	case OP_LINK:
@@ -334,8 +354,34 @@ static int apply_names(struct pending *p, struct local *l, struct entry *e)
 	case OP_SETATTR:
 		break;
 	}
+	return r;
+}
+
+static int apply_names(struct pending *p, struct local *l, struct entry *e)
+{
+	struct local *other = id_is_none(&e->other) ? NULL : pending_local(p, &e->other, 0, NULL);
+	int r = 0;
+
+	if (!id_is_none(&e->other) && !other)
+		return -ENOMEM;
+	r = follow_names(l, other, e);
 	if (!r && other)
 		other->entries++;
+	return r;
+}
+
+int pending_reload_names(struct pending *p)
+{
+	struct local *l;
+	int r = 0;
+
+	for (size_t pos = 0; !r && pending_next_local(p, &pos, &l);) {
+		forget_names(l);
+		r = load_names(p, l);
+	}
+	for (struct entry *e = p->first; e && !r; e = e->next)
+		r = follow_names(pending_find(p, &e->node),
+			id_is_none(&e->other) ? NULL : pending_find(p, &e->other), e);
 	return r;
 }
 

@@ -89,12 +89,16 @@ struct local *pending_bound(
 /* Drops the local when nothing holds it. */
 void pending_settle(struct pending *p, struct local *l);
 
+bool local_has_name(const struct local *l, const struct id *parent, const char *name);
+/* Once more is no other. */
 int local_name_add(struct local *l, const struct id *parent, const char *name);
 void local_name_remove(struct local *l, const struct id *parent, const char *name);
 
 /* Appends e (taken) to the queue and applies it to the locals' names. object: identity of e->node. 0 or
  * -ENOMEM (e freed). */
 int pending_enqueue(struct pending *p, struct entry *e, const struct stat_id *object);
+/* The agreed state has been mended after the journal was read: where all lie, anew, from both. */
+int pending_reload_names(struct pending *p);
 /* Removes e from the queue and frees it. */
 void pending_remove(struct pending *p, struct entry *e);
 /* e leaves the queue, its lsns are into's from now on. 0 or -ENOMEM (nothing has changed). */

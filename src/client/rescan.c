@@ -142,7 +142,7 @@ static int on_entry(void *arg, const struct scan_entry *e)
 		if (!is_unchanged(w, c, &e->stat))
 			r = found_changed(&w->found, e, &c->node);
 	} else {
-		r = found_new(&w->found, e, &f->node, c ? &c->node : NULL, &node, &is_new);
+		r = found_new(&w->found, e, &f->node, &node, &is_new);
 	}
 	w->skipped |= r == -EAGAIN;
 	if (r == -EAGAIN)

@@ -182,31 +182,26 @@ static bool is_in(struct found_context *f, const struct scan_entry *e, const str
 		id_equal(&node, parent);
 }
 
-/* By the agreed state (agreed, or NULL), as long as the queue says nothing else, or by the queue. */
-static int find_holder(struct found_context *f, const struct id *agreed, const struct id *parent,
-	const char *name, struct holder *ret_holder)
+/* As it is now: since the walk came into the directory, the server may have taken what was under way. */
+static int find_holder(
+	struct found_context *f, const struct id *parent, const char *name, struct holder *ret_holder)
 {
 	struct holder h = {.node = ID_NONE};
 	struct base_row row;
-	int r = 0;
+	int r = capture_holder(f->config->capture, parent, name, &h.node, &h.kind);
 
-	if (agreed && capture_has_name(f->config->capture, agreed, parent, name)) {
-		h.node = *agreed;
-	} else {
-		r = capture_queued_holder(f->config->capture, parent, name, &h.node, &h.kind);
-		if (r == -ENOENT)
-			r = 0;
-	}
-	if (!r && !id_is_none(&h.node) && syncstate_peek_base(f->config->state, &h.node, &row) == 0) {
+	if (r == -ENOENT)
+		h = (struct holder){.node = ID_NONE};
+	else if (!r && syncstate_peek_base(f->config->state, &h.node, &row) == 0) {
 		h.kind = row.state.kind;
 		base_row_fini(&row);
 	}
 	*ret_holder = h;
-	return r;
+	return r == -ENOENT ? 0 : r;
 }
 
 static int look_new(struct found_context *f, const struct scan_entry *e, const struct id *parent,
-	const struct id *agreed, struct id *ret_node, bool *ret_is_new)
+	struct id *ret_node, bool *ret_is_new)
 {
 	struct holder replaced;
 	struct stat_id now;
@@ -219,7 +214,7 @@ static int look_new(struct found_context *f, const struct scan_entry *e, const s
 		capture_want_scan(f->config->capture);
 		return -EAGAIN;
 	}
-	r = find_holder(f, agreed, parent, e->name, &replaced);
+	r = find_holder(f, parent, e->name, &replaced);
 	if (r)
 		return r;
 	r = capture_resolve(f->config->capture, &now, ret_node);
@@ -256,7 +251,7 @@ static int parent_now(
 }
 
 int found_new(struct found_context *f, const struct scan_entry *e, const struct id *parent,
-	const struct id *replaced, struct id *ret_node, bool *ret_is_new)
+	struct id *ret_node, bool *ret_is_new)
 {
 	struct id dir;
 	int r;
@@ -264,7 +259,7 @@ int found_new(struct found_context *f, const struct scan_entry *e, const struct 
 	lock(f);
 	r = parent_now(f, e, parent, &dir);
 	if (!r)
-		r = look_new(f, e, &dir, replaced, ret_node, ret_is_new);
+		r = look_new(f, e, &dir, ret_node, ret_is_new);
 	unlock(f);
 	return r;
 }

@@ -23,11 +23,11 @@ struct missing {
 };
 
 /*
- * An object under a name that the agreed state does not give it. replaced: the node that it has there, or
- * NULL. Gives its node, and whether that is a new one. -EAGAIN: view or applier were faster.
+ * An object under a name that the agreed state does not give it. Gives its node, and whether that is a new
+ * one. -EAGAIN: view or applier were faster.
  */
 int found_new(struct found_context *f, const struct scan_entry *e, const struct id *parent,
-	const struct id *replaced, struct id *ret_node, bool *ret_is_new);
+	struct id *ret_node, bool *ret_is_new);
 /* A known object whose stat is another. -EAGAIN likewise. */
 int found_changed(struct found_context *f, const struct scan_entry *e, const struct id *node);
 /* Gone, if it still is. */

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Durability of what was sent. Called by the uploader between the answer of the server and the agreed state;
- * waits for the disk, holds no lock meanwhile. Never looks at content.
+ * Durability of what is sent. Called by the uploader once a batch has been read; waits for the disk, holds no
+ * lock meanwhile. Never looks at content.
  */
 #include "upload_sync.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <string.h>
 #include <sys/stat.h>
 
 #include <syncfs/io.h>
@@ -67,42 +66,17 @@ static int sync_item(const struct tree *t, struct capture *c, const struct item 
 
 int upload_sync(const struct tree *t, struct capture *c, const struct outbox *o)
 {
+	size_t count = 0;
 	int r = 0;
 
-	if (o->count > SYNC_EACH_MAX)
+	for (size_t i = 0; i < o->count; i++)
+		count += o->items[i].entry != NULL;
+	if (count > SYNC_EACH_MAX)
 		return tree_sync_all(t);
-	for (size_t i = 0; i < o->count && !r; i++)
-		r = sync_item(t, c, &o->items[i]);
+	for (size_t i = 0; i < o->count && !r; i++) {
+		if (o->items[i].entry)
+			r = sync_item(t, c, &o->items[i]);
+	}
 	/* Elsewhere by now, or not to be opened by us. */
 	return r && r != -EIO && r != -ENOSPC && r != -EDQUOT ? tree_sync_all(t) : r;
-}
-
-static bool is_as_sent(const struct tree *t, struct capture *c, const struct item *i)
-{
-	cleanup_buf struct buf path = BUF_INIT;
-	cleanup_fd int dirfd = -1;
-	struct stat_id now;
-	char *slash;
-
-	if (capture_path(c, &i->op.node, &path) || !buf_cstr(&path))
-		return false;
-	slash = strrchr((char *)path.data, '/');
-	if (slash)
-		*slash = '\0';
-	dirfd = tree_open_dir(t, slash ? (char *)path.data : "");
-	return dirfd >= 0 && tree_stat(dirfd, slash ? slash + 1 : (char *)path.data, &now) == 0 &&
-		stat_id_same_object(&now, &i->disk) && now.size == i->disk.size &&
-		now.mtime_ns == i->disk.mtime_ns;
-}
-
-void upload_compare(const struct tree *t, struct capture *c, struct outbox *o)
-{
-	for (size_t i = 0; i < o->count; i++) {
-		struct item *item = &o->items[i];
-
-		/* What has been written since goes on from what is sent now. */
-		if (item->op.type == OP_WRITE && !item->adopt &&
-			!capture_has_more(c, &item->op.node, item->entry ? 1 : 0))
-			item->differs = !is_as_sent(t, c, item);
-	}
 }

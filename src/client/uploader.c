@@ -197,14 +197,8 @@ static int encode(struct uploader *u, const struct outbox *o, const struct buf *
 
 static int settle(struct uploader *u, struct outbox *o, const struct batch_reply *reply, uint64_t last_opno)
 {
-	int r = upload_sync(u->config.read.tree, u->config.capture, o);
+	int r = outbox_settle(u->config.capture, o, reply, last_opno);
 
-	if (!r)
-		r = outbox_settle(u->config.capture, o, reply, last_opno);
-	/* Before the next batch takes its place in the file: what a power loss takes of the journal from then
-	 * on has been let go for good. The agreed state is durable by now. */
-	if (!r)
-		r = capture_sync(u->config.capture);
 	if (r)
 		return r;
 	u->unsettled = false;
@@ -341,13 +335,25 @@ static void drop_kept(struct uploader *u)
 	u->has_kept = false;
 }
 
+/*
+ * The journal goes first: it tells of all that the batch has, whatever a power loss takes; and it has let go
+ * of the batch before, of which nothing but its lines is left when this one takes its place in the file.
+ */
+static int save_batch(struct uploader *u, const struct outbox *o, const struct buf *encoded)
+{
+	int r = capture_sync(u->config.capture);
+
+	return r ? r : inflight_save(u->config.state_dirfd, o, encoded);
+}
+
 static int send_batch(struct uploader *u, struct outbox *o, const struct buf *raw)
 {
 	cleanup_buf struct buf encoded = BUF_INIT;
 	uint64_t last_opno;
-	int r;
+	int r = upload_sync(u->config.read.tree, u->config.capture, o);
 
-	r = outbox_adopt(u->config.capture, o);
+	if (!r)
+		r = outbox_adopt(u->config.capture, o);
 	if (r)
 		return r == -EAGAIN ? 0 : r;
 	r = outbox_number(u->config.capture, o, u->next_opno);
@@ -357,7 +363,7 @@ static int send_batch(struct uploader *u, struct outbox *o, const struct buf *ra
 	r = encode(u, o, raw, &encoded);
 	if (r)
 		return r;
-	r = inflight_save(u->config.state_dirfd, o, &encoded);
+	r = save_batch(u, o, &encoded);
 	FAILPOINT("O1");
 	if (!r) {
 		u->unsettled = true;
@@ -424,12 +430,7 @@ static int resend(struct uploader *u)
 		r = outbox_let_go(u->config.capture, &u->kept);
 		u->unsettled = r != 0;
 	} else {
-		if (u->doubt)
-			upload_compare(u->config.read.tree, u->config.capture, &u->kept);
 		r = send_until_known(u, &u->kept, &u->kept_bytes, u->kept_last_opno);
-		/* It was read some time ago: the disk may have something else since, after a power loss. */
-		if (!r)
-			capture_want_scan(u->config.capture);
 	}
 	if (r == -EINVAL || r == -EMSGSIZE) { /* it has carried out nothing of it */
 		u->unsettled = false;

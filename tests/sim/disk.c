@@ -186,6 +186,13 @@ void disk_power_cut(struct disk *d)
 	}
 }
 
+void disk_sync(struct disk *d)
+{
+	for (struct node *n = d->first; n; n = n->next)
+		node_synced(n);
+	disk_log_durable(d);
+}
+
 /* ---- faults ---- */
 
 void disk_set_room(struct disk *d, uint64_t bytes)

@@ -27,6 +27,8 @@ void disk_free(struct disk *d);
 /* An equal disk as of now (both halves are what is seen): for clones and backups. */
 struct disk *disk_copy(const struct disk *d);
 
+/* All that is on it is durable. */
+void disk_sync(struct disk *d);
 /* What is on it becomes what a power cut leaves. No process of the machine may live. */
 void disk_power_cut(struct disk *d);
 

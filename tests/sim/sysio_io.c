@@ -381,9 +381,7 @@ int __wrap_syncfs(int fd)
 		node_sync_failed(n);
 	if (r < 0)
 		return (int)sys_return(r);
-	for (struct node *n = s->disk->first; n; n = n->next)
-		node_synced(n);
-	disk_log_durable(s->disk);
+	disk_sync(s->disk);
 	return 0;
 }
 

@@ -361,4 +361,5 @@ void user_fill_before(struct world *w, bool server, unsigned client)
 		if (oracle_at(w->oracle, by, path) == NO_VERSION)
 			put_before(w, m, root, by, path);
 	}
+	disk_sync(m->disk); /* it has been there for long */
 }

@@ -392,6 +392,31 @@ static void test_bind(void **state)
 	capture_unbind(f->capture, &where.node);
 }
 
+/* Who has a name: by the queue, as long as it says so, then by the agreed state. */
+static void test_holder(void **state)
+{
+	struct fixture *f = *state;
+	struct id old, node, holder;
+	enum kind kind;
+
+	write_file(f, "a", "one");
+	old = agree(f, &ID_ROOT, "a", 1);
+	assert_int_equal(capture_holder(f->capture, &ID_ROOT, "a", &holder, &kind), 0);
+	assert_true(id_equal(&holder, &old));
+	assert_int_equal(capture_holder(f->capture, &ID_ROOT, "b", &holder, &kind), -ENOENT);
+	do_create(f, "", "b", KIND_FILE);
+	node = node_of(f, "b");
+	assert_int_equal(capture_holder(f->capture, &ID_ROOT, "b", &holder, &kind), 0);
+	assert_true(id_equal(&holder, &node));
+	assert_int_equal(kind, KIND_FILE);
+	do_rename(f, "b", "a", 0);
+	assert_int_equal(capture_holder(f->capture, &ID_ROOT, "a", &holder, &kind), 0);
+	assert_true(id_equal(&holder, &node));
+	assert_int_equal(capture_holder(f->capture, &ID_ROOT, "b", &holder, &kind), -ENOENT);
+	do_unlink(f, "a");
+	assert_int_equal(capture_holder(f->capture, &ID_ROOT, "a", &holder, &kind), -ENOENT);
+}
+
 static void test_version(void **state)
 {
 	struct fixture *f = *state;
@@ -521,6 +546,7 @@ int main(void)
 		TEST(test_known_and_unknown),
 		TEST(test_wait),
 		TEST(test_bind),
+		TEST(test_holder),
 		TEST(test_version),
 		TEST(test_forget),
 		TEST(test_forget_while_written),

@@ -350,6 +350,29 @@ static void test_name_given_up(void **state)
 	assert_false(pending_has_name(pending, &ID_ROOT, "a"));
 }
 
+/* After a power loss the agreed state may learn of a node later than the journal is read. */
+static void test_names_are_asked_anew(void **state)
+{
+	struct id a = id_of(2), b = id_of(3);
+
+	enqueue(OP_WRITE, 2, 0, NULL, NULL, NULL, NULL);
+	enqueue(OP_RENAME, 3, 2, &ID_ROOT, "old", &ID_ROOT, "a");
+	enqueue(OP_LINK, 3, 0, &ID_ROOT, "more", NULL, NULL);
+	create(4, &ID_ROOT, "c");
+	put_base(2, &ID_ROOT, "a", KIND_FILE);
+	put_base(3, &ID_ROOT, "old", KIND_FILE);
+	assert_int_equal(pending_reload_names(pending), 0);
+	assert_int_equal(pending_find(pending, &a)->names_count, 0);
+	assert_int_equal(pending_find(pending, &b)->names_count, 2);
+	assert_true(local_has_name(pending_find(pending, &b), &ID_ROOT, "a"));
+	assert_true(local_has_name(pending_find(pending, &b), &ID_ROOT, "more"));
+	expect_at(4, &ID_ROOT, "c");
+	pending_remove(pending, pending_first(pending)->next);
+	assert_int_equal(pending_reload_names(pending), 0);
+	expect_at(2, &ID_ROOT, "a");
+	assert_int_equal(pending_find(pending, &a)->entries, 1);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -365,6 +388,7 @@ int main(void)
 		TEST(test_alias_to_a_local),
 		TEST(test_names_in_the_queue),
 		TEST(test_name_given_up),
+		TEST(test_names_are_asked_anew),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

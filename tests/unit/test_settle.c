@@ -70,35 +70,6 @@ static void expect_remote(struct fixture *f, const struct id *node, bool tomb, u
 	node_state_fini(&n);
 }
 
-/* A batch that was kept, and a power loss has taken its bytes from the disk: they come back. */
-static void test_sent_and_lost_here(void **state)
-{
-	struct fixture *f = *state;
-	struct node_state told;
-	struct base_row row;
-	struct result r;
-	struct outbox o;
-	struct id a;
-
-	write_file(f, "a", "old");
-	a = agree(f, &ID_ROOT, "a", 3);
-	do_write(f, "a", "newer");
-	o = collect(f, 1);
-	o.items[0].op.content = (struct content){.size = 5};
-	o.items[0].differs = true;
-	r = result_of(OUTCOME_OK, &a, 5, 5);
-	answer(f, &o, &r);
-	assert_int_equal(syncstate_peek_base(f->state, &a, &row), 0);
-	assert_int_equal(row.state.c, 3);
-	assert_int_equal(row.state.content.size, 3);
-	base_row_fini(&row);
-	assert_int_equal(syncstate_peek_remote(f->state, &a, &told), 0);
-	assert_int_equal(told.c, 5);
-	assert_int_equal(told.content.size, 5);
-	node_state_fini(&told);
-	assert_string_equal(queue(f), "");
-}
-
 /* They renamed f to n, we made an equal n: f is moved onto ours, which goes. */
 static void test_made_what_was_moved(void **state)
 {
@@ -269,7 +240,6 @@ static void test_bases_of_adopted(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_sent_and_lost_here),
 		TEST(test_made_what_was_moved),
 		TEST(test_replaced_by_an_equal_one),
 		TEST(test_name_taken_meanwhile),
