@@ -322,10 +322,12 @@ int transport_perform(
 	f->fate = net_draw_fate();
 	flight_begin(f);
 	sim_trace("send %s %s %zu bytes, fate %d", f->method, f->target, f->body_len, (int)f->fate);
+	sim_trace_body(">", f->body, f->body_len);
 	r = go(t, f, request, answer, sim_now_ns() + ms * MS);
 	f->is_open = false;
 	sim_trace("done %s %s = %d, status %d, %zu bytes", f->method, f->target, r, r ? 0 : f->status,
 		answer->body.len);
+	sim_trace_body("<", answer->body.data, answer->body.len);
 	if (r < 0) {
 		t->is_connected = false;
 		buf_reset(&answer->body);

@@ -16,6 +16,7 @@
 
 #define RING_BYTES (2u << 20) /* about the last 20,000 lines */
 #define LINE_BYTES 1024
+#define BODY_SHOWN_BYTES 20000
 #define COUNT_SLOTS 1024 /* a power of two, twice RUN_COUNTERS_MAX */
 
 struct sim_options sim_options;
@@ -149,6 +150,18 @@ void sim_trace(const char *fmt, ...)
 	ring_put(line, len);
 	if (sim.trace)
 		(void)fwrite(line, 1, len, sim.trace);
+}
+
+void sim_trace_body(const char *what, const void *body, size_t len)
+{
+	const uint8_t *p = body;
+
+	if (!sim.trace)
+		return;
+	(void)fprintf(sim.trace, "             %s ", what);
+	for (size_t i = 0; i < len && i < BODY_SHOWN_BYTES; i++)
+		(void)fputc(p[i] >= ' ' && p[i] < 127 ? p[i] : '~', sim.trace);
+	(void)fputc('\n', sim.trace);
 }
 
 static void ring_print(FILE *out, unsigned lines)

@@ -59,6 +59,8 @@ bool sim_chance(enum sim_stream s, unsigned ppm);
 /* One line of the trace, with simulated time and the running process. Goes into the digest of the trace, and
  * is printed with --trace or after a failure (the last ones). */
 void sim_trace(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* What is sent, for --trace only. */
+void sim_trace_body(const char *what, const void *body, size_t len);
 
 /* Ends the run: what must be true is not. invariant: "I1".. of sync-model.md 2.6, or a word. */
 _Noreturn void sim_fail(const char *invariant, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
