@@ -36,6 +36,7 @@ static int spot_open(struct round *rd, const struct id *parent, const char *name
 static int leave_dir(struct round *rd, struct job *dir)
 {
 	unsigned rings = rd->rings;
+	bool ring = false;
 
 	for (size_t i = 0; i < rd->count; i++) {
 		struct job *j = &rd->jobs[i];
@@ -47,9 +48,10 @@ static int leave_dir(struct round *rd, struct job *dir)
 			(void)leave_dir(rd, j);
 		else if (inside && j->has_s)
 			place_job(rd, j);
+		ring |= inside && j->ring;
 	}
 	place_job(rd, dir);
-	dir->ring = dir->state == JOB_WAIT && rd->rings > rings;
+	dir->ring = dir->state == JOB_WAIT && (ring || rd->rings > rings);
 	return dir->state == JOB_DONE ? 0 : -EAGAIN;
 }
 
