@@ -329,16 +329,30 @@ static int restore_some(struct found_context *f, const struct missing *list, siz
 
 /* ---- changed ---- */
 
-/* Only the inode change time moved, or the attributes did: the agreed identity follows. */
-static int refresh(struct found_context *f, const struct stat_id *now, struct base_row *row)
+/* Within a transaction. What was compared is still agreed; its names may have become others since. */
+static int put_identity(struct syncstate *s, const struct stat_id *now, const struct base_row *seen)
 {
-	int r;
+	struct base_row row;
+	int r = syncstate_base_get(s, &seen->state.node, &row);
 
-	row->disk = *now;
-	r = syncstate_begin(f->config->state, false);
+	if (r)
+		return r == -ENOENT ? -EAGAIN : r;
+	r = row.state.c == seen->state.c && row.state.a == seen->state.a ? 0 : -EAGAIN;
+	row.disk = *now;
+	if (!r)
+		r = syncstate_base_put(s, &row);
+	base_row_fini(&row);
+	return r;
+}
+
+/* Only the inode change time moved, or the attributes did: the agreed identity follows. */
+static int refresh(struct found_context *f, const struct stat_id *now, const struct base_row *seen)
+{
+	int r = syncstate_begin(f->config->state, false);
+
 	if (r)
 		return r;
-	r = syncstate_base_put(f->config->state, row);
+	r = put_identity(f->config->state, now, seen);
 	if (r) {
 		syncstate_rollback(f->config->state);
 		return r;
