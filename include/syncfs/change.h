@@ -66,7 +66,8 @@ enum op_field {
  * One operation. Which members count:
  *  create    node kind parent name, mode mtime xattr; file: content + data or manifest; symlink: target
  *  write     node base_c, content + data or manifest; may carry mode, mtime, xattr; symlink: target
- *  rename    node parent name base_l -> new_parent new_name; other/other_base_c: replaced node or ID_NONE
+ *  rename    node parent name base_l -> new_parent new_name; other/other_base_c/other_base_l: replaced node
+ *            or ID_NONE
  *  exchange  node parent name base_l <-> other new_parent new_name other_base_l
  *  link      node parent name
  *  unlink    node parent name base_c base_l          rmdir  node parent name base_l
@@ -104,7 +105,7 @@ enum outcome {
 struct result {
 	enum outcome outcome;
 	uint64_t opno;
-	uint64_t seq, c, l, a;
+	uint64_t seq, c, l, a; /* superseded, cycle: not sent; a move's l and a are as commit_stays() says */
 	struct id node; /* ok: the op's (after alias); same/kept: see above */
 	struct id parent;
 	char *name; /* kept; NULL otherwise */

@@ -546,7 +546,7 @@ static void set_bases(struct capture *c, const struct made *m, struct op *op)
 		return;
 	if (op->type == OP_RENAME)
 		op->other_base_c = base_c(c, m, &op->other);
-	if (op->type == OP_EXCHANGE)
+	if (op->type == OP_RENAME || op->type == OP_EXCHANGE)
 		op->other_base_l = base_l(c, m, &op->other, &op->new_parent, op->new_name);
 }
 

@@ -109,6 +109,19 @@ static uint64_t base_own(const struct item *i)
 	return (uint64_t) - (int64_t)i->op.opno;
 }
 
+/* The version of a name in S; 0: it is not there. Of a move that has lost it stays: the server has the name
+ * where it was, in this version. */
+static uint64_t name_l(const struct base_row *row, const struct id *parent, const char *name)
+{
+	const struct node_state *n = &row->state;
+
+	for (size_t i = 0; i < n->names_count; i++) {
+		if (id_equal(&n->names[i].parent, parent) && strcmp(n->names[i].name, name) == 0)
+			return n->names[i].l;
+	}
+	return 0;
+}
+
 /* ---- by operation ---- */
 
 int settle_copy_bytes(struct blob *to, const struct blob *from)
@@ -300,6 +313,7 @@ static int settle_rename(
 	struct id parent = outbox_alias(st->o, &i->op.parent),
 		  new_parent = outbox_alias(st->o, &i->op.new_parent);
 	bool done = is_done(res), replaced = res->outcome == OUTCOME_OK || is_of(res, row);
+	uint64_t old_l = name_l(row, &parent, i->op.name);
 	int r = 0;
 
 	if (res->outcome == OUTCOME_KEPT && !id_equal(&res->node, &row->state.node)) {
@@ -329,7 +343,7 @@ static int settle_rename(
 		r = settle_take_name(st->c->state, row, &new_parent, i->op.new_name,
 			done				       ? res->l
 				: res->outcome == OUTCOME_KEPT ? base_own(i)
-							       : 0);
+							       : old_l);
 	return r ? r : syncstate_base_put(st->c->state, row);
 }
 
@@ -339,6 +353,7 @@ static int settle_exchange(
 	struct id a = outbox_alias(st->o, &i->op.parent), b = outbox_alias(st->o, &i->op.new_parent),
 		  other_id = outbox_alias(st->o, &i->op.other);
 	bool done = is_done(res);
+	uint64_t l, other_l;
 	struct base_row other;
 	int r = syncstate_base_get(st->c->state, &other_id, &other);
 
@@ -349,12 +364,14 @@ static int settle_exchange(
 		if (!r)
 			r = expect_old(st->c->state, &other.state);
 	}
+	l = done ? res->l : name_l(row, &a, i->op.name);
+	other_l = done ? res->l : name_l(&other, &b, i->op.new_name);
 	node_state_name_remove(&row->state, &a, i->op.name);
 	node_state_name_remove(&other.state, &b, i->op.new_name);
 	if (!r)
-		r = node_state_name_add(&row->state, &b, i->op.new_name, done ? res->l : 0);
+		r = node_state_name_add(&row->state, &b, i->op.new_name, l);
 	if (!r)
-		r = node_state_name_add(&other.state, &a, i->op.name, done ? res->l : 0);
+		r = node_state_name_add(&other.state, &a, i->op.name, other_l);
 	/* The names swap owners: free both before either is written. */
 	if (!r)
 		r = syncstate_base_delete(st->c->state, &other_id);
@@ -370,17 +387,21 @@ static int settle_names(
 	struct settle *st, const struct item *i, const struct result *res, struct base_row *row)
 {
 	struct id parent = outbox_alias(st->o, &i->op.parent);
-	bool done = is_done(res);
+	bool done = is_done(res), kept = res->outcome == OUTCOME_KEPT;
 	int r = 0;
 
-	if (!done)
+	/* Kept: it was dead, and lives again under another name, of which the feed tells. */
+	if (!done && !kept)
 		r = expect_old(st->c->state, &row->state);
 	else if (is_of(res, row))
 		row->state.seq = res->seq;
 	if (r)
 		return r;
 	if (i->op.type == OP_LINK) {
-		r = settle_take_name(st->c->state, row, &parent, i->op.name, done ? res->l : 0);
+		r = settle_take_name(st->c->state, row, &parent, i->op.name,
+			done	       ? res->l
+				: kept ? base_own(i)
+				       : 0);
 		return r ? r : syncstate_base_put(st->c->state, row);
 	}
 	node_state_name_remove(&row->state, &parent, i->op.name);

@@ -33,6 +33,17 @@ int commit_done(struct commit *c, enum outcome outcome, const struct node_state 
 	return 1;
 }
 
+bool commit_has_lost(enum outcome outcome)
+{
+	return outcome == OUTCOME_SUPERSEDED || outcome == OUTCOME_CYCLE;
+}
+
+void commit_stays(struct commit *c, uint64_t l, uint64_t other_l)
+{
+	c->result->l = l;
+	c->result->a = other_l;
+}
+
 int commit_kept(
 	struct commit *c, const struct node_state *n, uint64_t l, const struct id *parent, const char *name)
 {
@@ -87,6 +98,9 @@ int commit_base(struct commit *c, int64_t base, enum base_kind kind, struct base
 			b.l = own->l;
 			b.outcome = own->outcome;
 			b.node = own->node;
+		} else if (r >= 0 && kind == BASE_OF_L && commit_has_lost(own->outcome)) {
+			b.stayed[0] = own->l;
+			b.stayed[1] = own->a;
 		}
 	}
 	*ret_base = b;

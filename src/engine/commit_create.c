@@ -122,7 +122,7 @@ static int link_taken(struct commit *c, struct node_state *n, const struct id *p
 	int r;
 
 	if (!n->tomb)
-		return commit_done(c, OUTCOME_SUPERSEDED, n, n->names[0].l);
+		return commit_done(c, OUTCOME_SUPERSEDED, n, 0);
 	r = c->env->node_get(c->env->arg, taker, &there);
 	if (r < 0)
 		return r;

@@ -152,6 +152,8 @@ int commit_exchange(struct commit *c)
 		r = side_get(c, &op->other, &op->new_parent, op->new_name, op->other_base_l, &b);
 	if (!r)
 		r = judge(c, &a, &b);
+	if (r > 0 && commit_has_lost(c->result->outcome))
+		commit_stays(c, a.at < 0 ? 0 : a.n.names[a.at].l, b.at < 0 ? 0 : b.n.names[b.at].l);
 	node_state_fini(&a.n);
 	node_state_fini(&b.n);
 	return r;

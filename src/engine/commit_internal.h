@@ -31,6 +31,7 @@ struct base {
 	bool own;
 	uint64_t version; /* of the asked-for kind */
 	uint64_t l;
+	uint64_t stayed[2]; /* own, of l, lost: versions of the names that it has left where they were; 0 */
 	enum outcome outcome; /* own */
 	struct id node; /* own */
 };
@@ -47,6 +48,10 @@ struct chain {
 /* commit_base.c: results, bases, aliases */
 int commit_reject(struct commit *c, int code, const char *reason); /* 1 or -ENOMEM */
 int commit_done(struct commit *c, enum outcome outcome, const struct node_state *n, uint64_t l); /* 1 */
+bool commit_has_lost(enum outcome outcome); /* superseded, cycle */
+/* A move has lost: its name stays, in version l, which the sender has seen (0: not that). other_l: that of
+ * the second node of an exchange. */
+void commit_stays(struct commit *c, uint64_t l, uint64_t other_l);
 /* 1 or -ENOMEM; the result is KEPT at parent/name. */
 int commit_kept(
 	struct commit *c, const struct node_state *n, uint64_t l, const struct id *parent, const char *name);

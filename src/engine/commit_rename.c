@@ -27,10 +27,11 @@ static void move_fini(struct move *m)
 	free(m->name);
 }
 
-/* What the sender replaced: the node after aliases and own kept copies, and whether it saw this content. */
+/* What the sender replaced: the node after aliases and own kept copies, whether it saw this content, and
+ * which of its names. */
 struct replaced {
 	struct id node; /* ID_NONE: nothing */
-	struct base base;
+	struct base base, l;
 };
 
 static int replaced_get(struct commit *c, struct replaced *ret_replaced)
@@ -40,6 +41,8 @@ static int replaced_get(struct commit *c, struct replaced *ret_replaced)
 
 	if (!id_is_none(&c->op->other) && !(c->op->fields & OP_NOREPLACE)) {
 		r = commit_base(c, c->op->other_base_c, BASE_OF_C, &p.base);
+		if (r >= 0)
+			r = commit_base(c, c->op->other_base_l, BASE_OF_L, &p.l);
 		if (r >= 0)
 			r = commit_resolve(c, &c->op->other, &p.node);
 		if (r >= 0 && commit_follow(&p.base, &p.node))
@@ -69,42 +72,47 @@ static int may_replace(
 	return r < 0 ? r : r == 0;
 }
 
-/*
- * The sender replaced a node that it saw under this name, but its own earlier operation got a conflict name
- * for that: the mover takes over the conflict name.
- */
-static bool kept_earlier(const struct commit *c, const struct move *m, const struct node_state *t)
+/* The name of t that the sender replaced: there, or where the sender's own operations have put or left it. */
+static ssize_t replaced_name(const struct move *m, const struct replaced *p, const struct node_state *t)
 {
-	return !t->tomb && t->names_count == 1 && id_equal(&t->by_client, &c->sender->client) &&
-		id_equal(&t->names[0].parent, &m->parent) && conflict_name_is(t->names[0].name);
+	ssize_t i = commit_name_seen(t, &m->parent, m->name, &p->l);
+
+	if (i < 0 && p->base.own && p->base.known && p->base.outcome == OUTCOME_KEPT)
+		i = commit_name_made(t, p->base.l);
+	return i;
 }
 
-/* Takes over the conflict name that the sender's replaced node has. 1: done so. */
-static int retarget(struct commit *c, struct move *m, const struct replaced *p)
+/*
+ * What the sender replaced goes, wherever the name is that it had for the sender. The mover may have a
+ * conflict name that is free with that: *ret_name, else NULL.
+ */
+static int drop_replaced(struct commit *c, struct move *m, const struct replaced *p, char **ret_name)
 {
 	cleanup_node struct node_state t = {0};
-	cleanup_free char *name = NULL;
+	ssize_t i;
 	int r;
 
+	*ret_name = NULL;
 	if (id_is_none(&p->node) || m->n.kind == KIND_DIR)
 		return 0;
 	r = c->env->node_get(c->env->arg, &p->node, &t);
-	if (r == -ENOENT)
-		return 0;
-	if (r >= 0)
-		r = may_replace(c, m, p, &t);
-	if (r <= 0 || !kept_earlier(c, m, &t))
-		return r < 0 ? r : 0;
-	name = strdup(t.names[0].name);
-	if (!name)
-		return -ENOMEM;
-	r = commit_name_drop(c, &t, 0);
 	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	i = t.tomb ? -1 : replaced_name(m, p, &t);
+	r = i < 0 ? 0 : may_replace(c, m, p, &t);
+	if (r <= 0)
 		return r;
-	free(m->name);
-	m->name = steal_ptr(&name);
-	m->kept = true;
-	return 1;
+	if (id_equal(&t.names[i].parent, &m->parent) && conflict_name_is(t.names[i].name)) {
+		*ret_name = strdup(t.names[i].name);
+		if (!*ret_name)
+			return -ENOMEM;
+	}
+	return commit_name_drop(c, &t, (size_t)i);
+}
+
+static bool is_equal_to(const struct move *m, const struct node_state *t)
+{
+	return m->n.names_count <= 1 && commit_node_equal(&m->n, t);
 }
 
 /* The mover is equal to what has the name: it ends there and means that from now on. */
@@ -120,20 +128,18 @@ static int merge(struct commit *c, struct move *m, const struct node_state *t, u
 }
 
 /* The target name is taken by t. 0: m has its way, perhaps by another name. */
-static int target_taken(struct commit *c, struct move *m, const struct id *taker, uint64_t l)
+static int target_taken(
+	struct commit *c, struct move *m, const struct replaced *p, const struct id *taker, uint64_t l)
 {
 	cleanup_node struct node_state t = {0};
-	struct replaced p;
-	char *conflict;
+	cleanup_free char *conflict = NULL;
 	int r;
 
 	if (id_equal(taker, &m->n.node))
 		return commit_same(c, &m->n, l, &m->parent, &c->op->new_parent);
-	r = replaced_get(c, &p);
+	r = c->env->node_get(c->env->arg, taker, &t);
 	if (r >= 0)
-		r = c->env->node_get(c->env->arg, taker, &t);
-	if (r >= 0)
-		r = may_replace(c, m, &p, &t);
+		r = may_replace(c, m, p, &t);
 	if (r < 0)
 		return r;
 	if (r > 0) {
@@ -141,20 +147,29 @@ static int target_taken(struct commit *c, struct move *m, const struct id *taker
 
 		return i < 0 ? -EBADMSG : commit_name_drop(c, &t, (size_t)i);
 	}
-	if (m->n.names_count <= 1 && commit_node_equal(&m->n, &t))
+	if ((c->op->fields & OP_NOREPLACE) && m->from >= 0 && !is_equal_to(m, &t))
+		return commit_done(c, OUTCOME_SUPERSEDED, &m->n, 0);
+	r = drop_replaced(c, m, p, &conflict);
+	if (r < 0)
+		return r;
+	if (is_equal_to(m, &t))
 		return merge(c, m, &t, l);
-	r = retarget(c, m, &p);
-	if (r)
-		return r < 0 ? r : 0;
-	if ((c->op->fields & OP_NOREPLACE) && m->from >= 0)
-		return commit_done(c, OUTCOME_SUPERSEDED, &m->n, m->n.names[m->from].l);
-	r = commit_name_conflict(c, &m->parent, m->name, &conflict);
+	if (!conflict)
+		r = commit_name_conflict(c, &m->parent, m->name, &conflict);
 	if (r < 0)
 		return r;
 	free(m->name);
-	m->name = conflict;
+	m->name = steal_ptr(&conflict);
 	m->kept = true;
 	return 0;
+}
+
+/* No name that the mover could have is free with it: the target is free, or the mover stays where it is. */
+static int only_drop_replaced(struct commit *c, struct move *m, const struct replaced *p)
+{
+	cleanup_free char *unused = NULL;
+
+	return drop_replaced(c, m, p, &unused);
 }
 
 static int carry_out(struct commit *c, struct move *m)
@@ -204,13 +219,14 @@ static int find_source(struct commit *c, struct move *m)
 	if (m->n.tomb)
 		return 0;
 	m->from = commit_name_seen(&m->n, &parent, c->op->name, &l);
-	return m->from >= 0 ? 0 : commit_done(c, OUTCOME_SUPERSEDED, &m->n, m->n.names[0].l);
+	return m->from >= 0 ? 0 : commit_done(c, OUTCOME_SUPERSEDED, &m->n, 0);
 }
 
 static int judge(struct commit *c, struct move *m)
 {
 	struct chain chain;
 	const struct id *mover;
+	struct replaced p;
 	struct id taker;
 	uint64_t l;
 	int r = commit_resolve(c, &c->op->new_parent, &m->parent);
@@ -232,19 +248,39 @@ static int judge(struct commit *c, struct move *m)
 	r = commit_parent_revive(c, &chain, mover, &m->parent);
 	if (r < 0)
 		return r;
+	r = replaced_get(c, &p);
+	if (r < 0)
+		return r;
 	r = c->env->dentry_get(c->env->arg, &m->parent, m->name, &taker, &l);
 	if (r >= 0)
-		r = target_taken(c, m, &taker, l);
+		r = target_taken(c, m, &p, &taker, l);
 	else if (r == -ENOENT)
-		r = 0;
+		r = only_drop_replaced(c, m, &p);
 	return r ? r : carry_out(c, m);
+}
+
+/* The mover stays where it is by now; what it was to replace was deleted with that all the same. */
+static int lost(struct commit *c, struct move *m)
+{
+	struct replaced p;
+	int r;
+
+	commit_stays(c, m->from < 0 ? 0 : m->n.names[m->from].l, 0);
+	if (c->result->outcome != OUTCOME_SUPERSEDED)
+		return 1;
+	r = replaced_get(c, &p);
+	if (r >= 0)
+		r = only_drop_replaced(c, m, &p);
+	return r < 0 ? r : 1;
 }
 
 int commit_rename(struct commit *c)
 {
-	struct move m = {0};
+	struct move m = {.from = -1};
 	int r = judge(c, &m);
 
+	if (r > 0 && commit_has_lost(c->result->outcome))
+		r = lost(c, &m);
 	move_fini(&m);
 	return r;
 }

@@ -69,8 +69,12 @@ ssize_t commit_name_seen(
 
 	if (i >= 0 && commit_base_is(l, n->names[i].l))
 		return i;
-	/* The sender's own operation may have put it elsewhere than the sender meant. */
-	return l->own && l->known ? commit_name_made(n, l->l) : -1;
+	/* It may be elsewhere than the sender has it: an operation of the sender's has put it there, or has
+	 * lost and left it there. */
+	i = l->known ? commit_name_made(n, l->version) : -1;
+	for (unsigned k = 0; i < 0 && k < 2; k++)
+		i = l->stayed[k] ? commit_name_made(n, l->stayed[k]) : -1;
+	return i;
 }
 
 int commit_name_add(struct commit *c, struct node_state *n, const struct id *parent, const char *name)

@@ -147,8 +147,8 @@ static inline int retarget(int who, int node, int64_t base_c, const char *target
 	return apply(who, &op);
 }
 
-static inline int over(int who, int node, int parent, const char *name, int64_t base_l, int new_parent,
-	const char *new_name, int other, int64_t other_base_c)
+static inline int over_l(int who, int node, int parent, const char *name, int64_t base_l, int new_parent,
+	const char *new_name, int other, int64_t other_base_c, int64_t other_base_l)
 {
 	struct op op = {.type = OP_RENAME,
 		.node = node_id(node),
@@ -158,9 +158,16 @@ static inline int over(int who, int node, int parent, const char *name, int64_t 
 		.new_parent = node_id(new_parent),
 		.new_name = (char *)new_name,
 		.other = node_id(other),
-		.other_base_c = other_base_c};
+		.other_base_c = other_base_c,
+		.other_base_l = other_base_l};
 
 	return apply(who, &op);
+}
+
+static inline int over(int who, int node, int parent, const char *name, int64_t base_l, int new_parent,
+	const char *new_name, int other, int64_t other_base_c)
+{
+	return over_l(who, node, parent, name, base_l, new_parent, new_name, other, other_base_c, 0);
 }
 
 static inline int mv(

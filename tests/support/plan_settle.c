@@ -65,7 +65,7 @@ static void set_bases(const struct pw_client *c, const struct made *m, const str
 		op->base_l = base_l(c, m, p->node, p->parent, p->name);
 	if (p->other && p->type == OP_RENAME)
 		op->other_base_c = base_c(c, m, p->other);
-	if (p->type == OP_EXCHANGE)
+	if (p->type == OP_EXCHANGE || (p->other && p->type == OP_RENAME))
 		op->other_base_l = base_l(c, m, p->other, p->new_parent, p->new_name);
 }
 
@@ -191,6 +191,14 @@ static uint8_t settle_create(
 	return node;
 }
 
+/* A move that has lost leaves the name in its version. */
+static uint32_t name_l(const struct pw_row *row, uint8_t parent, uint8_t name)
+{
+	int at = pw_row_find(row, parent, name);
+
+	return at < 0 ? 0 : row->names[at].l;
+}
+
 static void settle_rename(
 	struct pw_world *w, unsigned client, const struct pw_op *p, const struct result *res, uint8_t node)
 {
@@ -198,6 +206,7 @@ static void settle_rename(
 	struct pw_row *s = &c->s[node];
 	bool done = res->outcome == OUTCOME_OK || res->outcome == OUTCOME_SAME;
 	bool ours = pw_node(w, &res->node) == node; /* not: the feed tells of both */
+	uint32_t old_l = name_l(s, p->parent, p->name);
 
 	if (res->outcome == OUTCOME_KEPT && ours) {
 		c->r[node] = *s;
@@ -217,7 +226,10 @@ static void settle_rename(
 		put_or_gone(c, p->other, 0);
 	}
 	pw_row_remove(s, p->parent, p->name);
-	pw_row_add(s, p->new_parent, p->new_name, done ? (uint32_t)res->l : 0);
+	pw_row_add(s, p->new_parent, p->new_name,
+		done				       ? (uint32_t)res->l
+			: res->outcome == OUTCOME_KEPT ? 0
+						       : old_l);
 }
 
 static void settle_exchange(
@@ -225,6 +237,7 @@ static void settle_exchange(
 {
 	struct pw_row *s = &c->s[node], *other = &c->s[p->other];
 	bool done = res->outcome == OUTCOME_OK || res->outcome == OUTCOME_SAME;
+	uint32_t l, other_l;
 
 	if (!other->is)
 		return;
@@ -232,10 +245,12 @@ static void settle_exchange(
 		expect_old(c, node);
 		expect_old(c, p->other);
 	}
+	l = done ? (uint32_t)res->l : name_l(s, p->parent, p->name);
+	other_l = done ? (uint32_t)res->l : name_l(other, p->new_parent, p->new_name);
 	pw_row_remove(s, p->parent, p->name);
 	pw_row_remove(other, p->new_parent, p->new_name);
-	pw_row_add(s, p->new_parent, p->new_name, done ? (uint32_t)res->l : 0);
-	pw_row_add(other, p->parent, p->name, done ? (uint32_t)res->l : 0);
+	pw_row_add(s, p->new_parent, p->new_name, l);
+	pw_row_add(other, p->parent, p->name, other_l);
 }
 
 static void settle_names(struct pw_world *w, struct pw_client *c, const struct pw_op *p,

@@ -196,7 +196,7 @@ static void test_17_save_save(void **state)
 	EXPECT_NAMES(2, 1);
 	/* B saves again over what it thinks is t: its copy follows, no further one. */
 	OK(file(B, 4, ROOT, "b.tmp", 4));
-	KEPT(over(B, 4, ROOT, "b.tmp", own(B), ROOT, "t", 3, -1));
+	KEPT(over_l(B, 4, ROOT, "b.tmp", own(B), ROOT, "t", 3, -1, -2));
 	assert_int_equal(at(w.last_name), 4);
 	EXPECT_NAMES(2, 1);
 	/* Also when it has been written to meanwhile. */
@@ -206,7 +206,7 @@ static void test_17_save_save(void **state)
 		OK(edit(B, 4, own(B), 5));
 		written = own(B);
 		OK(file(B, 6, ROOT, "b.tmp", 6));
-		KEPT(over(B, 6, ROOT, "b.tmp", own(B), ROOT, "t", 4, written));
+		KEPT(over_l(B, 6, ROOT, "b.tmp", own(B), ROOT, "t", 4, written, -4));
 	}
 	assert_int_equal(at(w.last_name), 6);
 	EXPECT_NAMES(2, 1);
@@ -523,7 +523,7 @@ static void test_37_hard_link_unlink(void **state)
 	assert_int_equal(at("h"), 2);
 	assert_int_equal(at("f"), -1);
 	/* Gone already; the other name does not go with it. */
-	SAME(rm(B, F, ROOT, "f", C1, 2));
+	SAME(rm(B, F, ROOT, "f", C1, 3));
 	/* Of several names one goes without looking at the content; the last one not. */
 	OK(hard(A, F, ROOT, "i"));
 	OK(rm(B, F, ROOT, "i", C1, 5));

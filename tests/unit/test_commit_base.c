@@ -75,6 +75,67 @@ static void test_one_name_replaced(void **state)
 	assert_int_equal(at("f"), 2);
 }
 
+/* A move that has lost leaves the names where they are, and who has seen those may go on with them. */
+static void test_lost_moves(void **state)
+{
+	OK(file(A, 1, ROOT, "a", 1));
+	OK(file(A, 2, ROOT, "b", 2));
+	OK(mv(B, 1, ROOT, "a", 1, ROOT, "c"));
+	LOST(swap(A, 1, "a", 1, 2, "b", 2));
+	LOST(rm(A, 1, ROOT, "b", 1, own(A)));
+	LOST(swap(A, 1, "a", 1, 2, "b", 2));
+	OK(rm(A, 2, ROOT, "a", 2, own(A)));
+	assert_true(is_dead(2));
+	/* Answered meanwhile, the sender says the version itself. */
+	OK(mv(A, 1, ROOT, "b", 3, ROOT, "d"));
+	assert_int_equal(at("d"), 1);
+	EXPECT_NAMES(1, 0);
+}
+
+/* What was to be replaced was deleted with that, if it is as the sender has seen it; also when the mover is
+ * elsewhere. */
+static void test_lost_replacing(void **state)
+{
+	OK(file(A, 1, ROOT, "m", 1));
+	OK(file(A, 2, ROOT, "t", 2));
+	OK(file(A, 3, ROOT, "u", 3));
+	OK(mv(B, 1, ROOT, "m", 1, ROOT, "n"));
+	LOST(over_l(A, 1, ROOT, "m", 1, ROOT, "t", 2, 2, 2));
+	assert_true(is_dead(2));
+	OK(edit(B, 3, 3, 4));
+	LOST(over_l(A, 1, ROOT, "m", 1, ROOT, "u", 3, 3, 3));
+	assert_int_equal(at("u"), 4);
+	OK(mv(B, 3, ROOT, "u", 3, ROOT, "v"));
+	LOST(over_l(A, 1, ROOT, "m", 1, ROOT, "u", 3, w.m.seq, 3));
+	assert_int_equal(at("v"), 4);
+	assert_int_equal(at("n"), 1);
+	EXPECT_NAMES(2, 0);
+}
+
+/* A further name that got a conflict name goes when the sender replaces what it takes to be there. */
+static void test_kept_link_replaced(void **state)
+{
+	char copy[NAME_MAX_BYTES + 1];
+
+	with_f();
+	OK(rm(A, F, ROOT, "f", C1, L1));
+	OK(file(A, 2, ROOT, "g", 2));
+	KEPT(hard(B, F, ROOT, "g"));
+	OK(hard(B, F, ROOT, "h"));
+	OK(file(B, 3, ROOT, "x", 3));
+	KEPT(over_l(B, 3, ROOT, "x", own(B), ROOT, "g", F, C1, -1));
+	assert_int_equal(at(w.last_name), 3);
+	EXPECT_NAMES(3, 1);
+	/* Free by now, the mover gets the name that it is to have. */
+	(void)snprintf(copy, sizeof(copy), "%s", w.last_name);
+	KEPT(over_l(B, F, ROOT, "h", -2, ROOT, "g", 3, own(B) + 1, own(B)));
+	assert_int_equal(at(copy), 1);
+	OK(rm(A, 2, ROOT, "g", 3, 3));
+	OK(file(B, 4, ROOT, "y", 4));
+	OK(over_l(B, 4, ROOT, "y", own(B), ROOT, "g", F, C1, own(B) + 1));
+	EXPECT_NAMES(1, 0);
+}
+
 /* A directory that died and had its name taken means the one that took it. Who meets its own there is told of
  * it. */
 static void test_same_in_another_directory(void **state)
@@ -248,6 +309,9 @@ int main(void)
 		T(test_own_copy_of_links),
 		T(test_own_copy_not_linked),
 		T(test_one_name_replaced),
+		T(test_lost_moves),
+		T(test_lost_replacing),
+		T(test_kept_link_replaced),
 		T(test_same_in_another_directory),
 		T(test_own_chain),
 		T(test_replace_directories),
