@@ -4,7 +4,7 @@
  * is dropped (R still has it); what was displaced is dropped only when it is proven to be what was agreed,
  * and otherwise kept under .syncfs/recovered.
  */
-#include "apply.h"
+#include "apply_spot.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -19,33 +19,47 @@
 #include "capture.h"
 #include "syncstate.h"
 
+/* One node of the round. */
+struct unfinished {
+	struct apply_intent i; /* its state owned */
+	struct node_state strays; /* names only: where else it may lie */
+};
+
 struct recovery {
 	const struct applier_config *config;
-	struct map *intents; /* stage name -> struct apply_intent, its state owned */
-	struct apply_intent **order; /* the same, ascending seq */
+	struct map *intents; /* stage name -> struct unfinished */
+	struct map *by_node; /* the same */
+	struct unfinished **order; /* the same, ascending seq */
 	size_t count;
 };
+
+static void unfinished_free(struct unfinished *u)
+{
+	node_state_fini(&u->i.state);
+	node_state_fini(&u->strays);
+	free(u);
+}
 
 static int note_intent(void *arg, const struct apply_intent *i)
 {
 	struct recovery *rc = arg;
-	struct apply_intent **more = realloc(rc->order, (rc->count + 1) * sizeof(*more));
-	struct apply_intent *copy = calloc(1, sizeof(*copy));
+	struct unfinished **more = realloc(rc->order, (rc->count + 1) * sizeof(struct unfinished *));
+	struct unfinished *u = calloc(1, sizeof(*u));
 	int r = -ENOMEM;
 
 	if (more)
 		rc->order = more;
-	if (more && copy) {
-		*copy = *i;
-		r = node_state_copy(&i->state, &copy->state);
+	if (more && u) {
+		u->i = *i;
+		r = node_state_copy(&i->state, &u->i.state);
 	}
-	if (!r)
-		r = map_put(rc->intents, copy->stage_name, strlen(copy->stage_name), copy);
-	if (r)
-		free(copy);
-	else
-		more[rc->count++] = copy;
-	return r;
+	if (r) {
+		free(u);
+		return r;
+	}
+	more[rc->count++] = u;
+	r = map_put(rc->intents, u->i.stage_name, strlen(u->i.stage_name), u);
+	return r ? r : map_put(rc->by_node, u->i.node.b, ID_BYTES, u);
 }
 
 /* Taken out as agreed, and S forgot it with the round: only the removal from staging was missing. */
@@ -102,12 +116,12 @@ static void recover(struct recovery *rc, const char *name)
 static bool keep(void *arg, const char *name)
 {
 	struct recovery *rc = arg;
-	const struct apply_intent *i = map_get(rc->intents, name, strlen(name));
+	const struct unfinished *u = map_get(rc->intents, name, strlen(name));
 	struct stat_id st;
 
-	if ((!i && name[0] != TRASH_MARK) || tree_stat(rc->config->tree->stage_fd, name, &st))
+	if ((!u && name[0] != TRASH_MARK) || tree_stat(rc->config->tree->stage_fd, name, &st))
 		return false;
-	if (i && st.ino == i->staged.ino && st.btime_ns == i->staged.btime_ns)
+	if (u && st.ino == u->i.staged.ino && st.btime_ns == u->i.staged.btime_ns)
 		return false;
 	if (is_agreed(rc, name, &st))
 		return false;
@@ -117,96 +131,109 @@ static bool keep(void *arg, const char *name)
 
 /* ---- what the round had placed before it could say so ---- */
 
-/* What lies under a name of R; -ENOENT. */
-static int open_dir_of(struct recovery *rc, const struct dentry *d)
+/* A directory by node, when what lies where it is thought to be is it. -ENOENT. */
+static int open_dir_node(struct recovery *rc, const struct id *dir)
 {
 	cleanup_buf struct buf path = BUF_INIT;
-	int r = capture_dir_path(rc->config->capture, &d->parent, &path);
-
-	return r ? r : tree_open_dir(rc->config->tree, buf_cstr(&path) ? buf_cstr(&path) : "");
-}
-
-static int stat_name(struct recovery *rc, const struct dentry *d, struct stat_id *ret_stat)
-{
-	cleanup_fd int dirfd = open_dir_of(rc, d);
-
-	return dirfd < 0 ? dirfd : tree_stat(dirfd, d->name, ret_stat);
-}
-
-/* The object is where R wants it, under all its names. */
-static bool is_placed(struct recovery *rc, const struct apply_intent *i, const struct base_row *base,
-	struct stat_id *ret_now)
-{
-	const struct node_state *r = &i->state;
+	cleanup_fd int fd = -1;
 	struct stat_id now;
+	struct id node;
+	int r = capture_dir_path(rc->config->capture, dir, &path);
 
-	for (size_t k = 0; k < r->names_count; k++) {
-		if (stat_name(rc, &r->names[k], &now))
-			return false;
-		if (i->staged.ino ? now.ino != i->staged.ino || now.btime_ns != i->staged.btime_ns
-				  : !stat_id_same_object(&now, &base->disk))
-			return false;
-		*ret_now = now;
-	}
-	return r->names_count > 0;
+	if (r)
+		return r;
+	fd = tree_open_dir(rc->config->tree, buf_cstr(&path) ? buf_cstr(&path) : "");
+	if (fd < 0)
+		return fd;
+	if (tree_stat(fd, "", &now) || capture_resolve(rc->config->capture, &now, &node) ||
+		!id_equal(&node, dir))
+		return -ENOENT;
+	return steal_fd(&fd);
 }
 
-static bool is_removed(struct recovery *rc, const struct base_row *base)
+static bool is_staged(const struct apply_intent *i, const struct stat_id *now)
 {
-	struct stat_id now;
+	return i->staged.ino && now->ino == i->staged.ino && now->btime_ns == i->staged.btime_ns;
+}
 
-	for (size_t k = 0; k < base->state.names_count; k++) {
-		if (stat_name(rc, &base->state.names[k], &now) == 0 && stat_id_same_object(&now, &base->disk))
-			return false;
+/* The same while it is looked at. */
+struct half {
+	const struct apply_intent *i;
+	struct base_row base; /* without a node when there is none */
+	bool has_base;
+	struct node_state lies; /* names only: where it is */
+	struct stat_id now; /* its object, when it was seen at one of them */
+	bool placed; /* that is the staged one */
+};
+
+enum seen {
+	SEEN_THERE,
+	SEEN_GONE,
+	SEEN_NOT, /* its directory is not where it was: it may be placed, but nobody has said so yet */
+};
+
+static enum seen see(struct recovery *rc, struct half *h, const struct dentry *d)
+{
+	cleanup_fd int dirfd = open_dir_node(rc, &d->parent);
+	struct base_row parent;
+	struct stat_id now;
+	int r;
+
+	if (dirfd < 0) {
+		if (syncstate_peek_base(rc->config->state, &d->parent, &parent) == -ENOENT)
+			return SEEN_GONE; /* with it, or it has not come yet */
+		base_row_fini(&parent);
+		return SEEN_NOT;
 	}
-	return true;
+	r = tree_stat(dirfd, d->name, &now);
+	if (r && r != -ENOENT)
+		return SEEN_NOT;
+	if (r || !(is_staged(h->i, &now) || (h->has_base && stat_id_same_object(&now, &h->base.disk))))
+		return SEEN_GONE;
+	h->now = now;
+	h->placed |= is_staged(h->i, &now);
+	return SEEN_THERE;
+}
+
+static const struct dentry *name_in(const struct node_state *n, const struct dentry *d)
+{
+	for (size_t k = 0; k < n->names_count; k++) {
+		if (id_equal(&n->names[k].parent, &d->parent) && strcmp(n->names[k].name, d->name) == 0)
+			return &n->names[k];
+	}
+	return NULL;
 }
 
 /*
- * S := what was being applied, as far as the disk proves it: a staged object had its attributes before it was
- * placed; without one only the names are known. R goes unless there is more in it, or something newer.
+ * Where the node lies, as far as the disk proves it. An agreed name that R has, too, and that is not there
+ * was taken away by somebody else: that is for the scan to find.
  */
-static int settle(struct recovery *rc, const struct apply_intent *i, const struct base_row *base,
-	const struct stat_id *now)
+static int find_names(struct recovery *rc, struct half *h, const struct node_state *strays)
 {
-	struct syncstate *s = rc->config->state;
-	struct base_row row = {.state = i->state, .disk = *now};
-	bool whole = i->state.tomb || i->staged.ino;
-	struct node_state told;
-	int r;
+	const struct node_state *s = &h->base.state, *r = &h->i->state;
+	int error = 0;
 
-	if (!whole) {
-		row.state = base->state;
-		row.state.names = i->state.names; /* borrowed, both */
-		row.state.names_count = i->state.names_count;
-	} else if (i->state.kind == KIND_FILE &&
-		(now->size != i->state.content.size || now->mtime_ns != i->state.mtime_ns)) {
-		row.disk = i->staged; /* changed since: by its identity alone, so that the scan looks at it */
+	for (size_t k = 0; k < s->names_count && !error; k++) {
+		const struct dentry *d = &s->names[k], *told = name_in(r, d);
+		enum seen seen = see(rc, h, d);
+
+		if (seen != SEEN_GONE || told)
+			error = node_state_name_add(
+				&h->lies, &d->parent, d->name, told && seen == SEEN_THERE ? told->l : d->l);
 	}
-	r = i->state.tomb ? syncstate_base_delete(s, &i->node) : syncstate_base_put(s, &row);
-	if (!r)
-		r = syncstate_remote_get(s, &i->node, &told);
-	if (r)
-		return r == -ENOENT ? 0 : r;
-	if (told.seq <= i->state.seq && whole)
-		r = syncstate_remote_delete(s, &i->node);
-	node_state_fini(&told);
-	return r;
-}
+	for (size_t k = 0; k < r->names_count && !error; k++) {
+		const struct dentry *d = &r->names[k];
 
-static int settle_in_turn(struct recovery *rc, const struct apply_intent *i, const struct base_row *base,
-	const struct stat_id *now)
-{
-	int r = syncstate_begin(rc->config->state, false);
-
-	if (r)
-		return r;
-	r = settle(rc, i, base, now);
-	if (r) {
-		syncstate_rollback(rc->config->state);
-		return r;
+		if (!name_in(s, d) && see(rc, h, d) == SEEN_THERE)
+			error = node_state_name_add(&h->lies, &d->parent, d->name, d->l);
 	}
-	return syncstate_commit(rc->config->state);
+	for (size_t k = 0; k < strays->names_count && !error; k++) {
+		const struct dentry *d = &strays->names[k];
+
+		if (!name_in(&h->lies, d) && see(rc, h, d) == SEEN_THERE)
+			error = node_state_name_add(&h->lies, &d->parent, d->name, 0);
+	}
+	return error;
 }
 
 /* A further name of a linked file, where the old object still is, for the new one. */
@@ -214,7 +241,7 @@ static int link_over(struct recovery *rc, const struct dentry *from, struct stat
 	const struct dentry *to, struct stat_id old)
 {
 	const struct tree *t = rc->config->tree;
-	cleanup_fd int from_dirfd = open_dir_of(rc, from), dirfd = open_dir_of(rc, to);
+	cleanup_fd int from_dirfd = open_dir_node(rc, &from->parent), dirfd = open_dir_node(rc, &to->parent);
 	char stage[STAGE_NAME_BYTES];
 	struct stat_id placed;
 	int r;
@@ -231,24 +258,107 @@ static int link_over(struct recovery *rc, const struct dentry *from, struct stat
 	return r;
 }
 
-static bool is_staged(const struct apply_intent *i, const struct stat_id *now)
+static int stat_name(struct recovery *rc, const struct dentry *d, struct stat_id *ret_stat)
 {
-	return i->staged.ino && now->ino == i->staged.ino && now->btime_ns == i->staged.btime_ns;
+	cleanup_fd int dirfd = open_dir_node(rc, &d->parent);
+
+	return dirfd < 0 ? dirfd : tree_stat(dirfd, d->name, ret_stat);
 }
 
-/* S := the content that was being applied; where it is to lie, R still tells. */
-static int settle_content(struct recovery *rc, const struct apply_intent *i, const struct base_row *base,
-	const struct stat_id *now)
+/* Ended between the names of a linked file: it would be two files from then on. */
+static int finish_links(struct recovery *rc, const struct half *h)
 {
-	struct base_row row = {.state = i->state, .disk = *now};
+	const struct node_state *n = &h->base.state;
+	const struct dentry *from = NULL;
+	struct stat_id now, object;
+	int r = 0;
+
+	if (h->i->state.tomb || n->kind != KIND_FILE || n->names_count < 2)
+		return 0;
+	for (size_t k = 0; k < n->names_count && !from; k++) {
+		if (!stat_name(rc, &n->names[k], &object) && is_staged(h->i, &object))
+			from = &n->names[k];
+	}
+	for (size_t k = 0; from && k < n->names_count && !r; k++) {
+		if (!stat_name(rc, &n->names[k], &now) && stat_id_same_object(&now, &h->base.disk))
+			r = link_over(rc, from, object, &n->names[k], h->base.disk);
+	}
+	return r;
+}
+
+/* Names, and content and attributes when they are those of R: then R has nothing more to say. */
+static bool is_whole(const struct half *h)
+{
+	const struct node_state *r = &h->i->state;
+
+	if (r->tomb)
+		return h->lies.names_count == 0;
+	if (!h->placed || h->lies.names_count != r->names_count)
+		return false;
+	for (size_t k = 0; k < r->names_count; k++) {
+		if (!name_in(&h->lies, &r->names[k]))
+			return false;
+	}
+	return true;
+}
+
+/* S says so; or nothing that is known lies anywhere, and it is the scan's. */
+static bool is_up_to_date(const struct half *h)
+{
+	if (!h->lies.names_count)
+		return !h->has_base || !h->i->state.tomb;
+	if (!h->has_base || h->lies.names_count != h->base.state.names_count)
+		return false;
+	for (size_t k = 0; k < h->lies.names_count; k++) {
+		if (!name_in(&h->base.state, &h->lies.names[k]))
+			return false;
+	}
+	return !h->placed ||
+		(h->base.state.c == h->i->state.c && stat_id_same_object(&h->now, &h->base.disk));
+}
+
+static int put_row(struct recovery *rc, const struct half *h, bool whole)
+{
+	const struct node_state *r = &h->i->state;
+	struct base_row row = {.state = h->placed ? *r : h->base.state, .disk = h->base.disk};
+
+	if (r->tomb && whole)
+		return syncstate_base_delete(rc->config->state, &r->node);
+	if (h->placed) {
+		row.disk = h->now;
+		row.disk.ctime_ns = 0; /* somebody may have changed it since: the scan looks at it */
+	}
+	if (!whole && h->has_base)
+		row.state.seq = h->base.state.seq;
+	row.state.names = h->lies.names; /* borrowed */
+	row.state.names_count = h->lies.names_count;
+	return syncstate_base_put(rc->config->state, &row);
+}
+
+/* R goes when there is no more in it, nor anything newer. */
+static int drop_told(struct recovery *rc, const struct node_state *done)
+{
+	struct node_state told;
+	int r = syncstate_remote_get(rc->config->state, &done->node, &told);
+
+	if (r)
+		return r == -ENOENT ? 0 : r;
+	if (told.seq <= done->seq)
+		r = syncstate_remote_delete(rc->config->state, &done->node);
+	node_state_fini(&told);
+	return r;
+}
+
+static int settle(struct recovery *rc, const struct half *h)
+{
+	bool whole = is_whole(h);
 	int r = syncstate_begin(rc->config->state, false);
 
 	if (r)
 		return r;
-	row.state.seq = base->state.seq;
-	row.state.names = base->state.names; /* borrowed */
-	row.state.names_count = base->state.names_count;
-	r = syncstate_base_put(rc->config->state, &row);
+	r = put_row(rc, h, whole);
+	if (!r && whole)
+		r = drop_told(rc, &h->i->state);
 	if (r) {
 		syncstate_rollback(rc->config->state);
 		return r;
@@ -256,76 +366,108 @@ static int settle_content(struct recovery *rc, const struct apply_intent *i, con
 	return syncstate_commit(rc->config->state);
 }
 
-/* Ended between the names of a linked file: it would be two files from then on. */
-static int finish_links(struct recovery *rc, const struct apply_intent *i, const struct base_row *base)
+/* S := what was being applied, as far as it was. 1: that was further than S said. */
+static int finish(struct recovery *rc, const struct unfinished *u)
 {
-	const struct node_state *n = &base->state;
-	const struct dentry *from = NULL;
-	struct stat_id now, object;
-	int r = 0;
+	struct half h = {.i = &u->i};
+	int r = syncstate_peek_base(rc->config->state, &u->i.node, &h.base);
 
-	if (i->state.tomb || n->kind != KIND_FILE || n->names_count < 2)
-		return 0;
-	for (size_t k = 0; k < n->names_count && !from; k++) {
-		if (!stat_name(rc, &n->names[k], &object) && is_staged(i, &object))
-			from = &n->names[k];
+	h.has_base = !r;
+	r = r == -ENOENT ? 0 : r ? r : finish_links(rc, &h);
+	if (!r)
+		r = find_names(rc, &h, &u->strays);
+	if (!r && !is_up_to_date(&h)) {
+		r = settle(rc, &h);
+		r = r ? r : 1;
 	}
-	for (size_t k = 0; from && k < n->names_count && !r; k++) {
-		if (!stat_name(rc, &n->names[k], &now) && stat_id_same_object(&now, &base->disk))
-			r = link_over(rc, from, object, &n->names[k], base->disk);
-	}
-	/* Changed since: the scan looks at it. */
-	return r == -ESTALE || !from ? 0 : r ? r : settle_content(rc, i, base, &object);
+	node_state_fini(&h.lies);
+	base_row_fini(&h.base);
+	return r == -ESTALE || r == -ENOENT ? 0 : r; /* changed since: the scan looks at it */
 }
 
-static int finish(struct recovery *rc, const struct apply_intent *i)
-{
-	struct base_row base = {0};
-	struct stat_id now = {0};
-	bool done, has_base;
-	int r = syncstate_peek_base(rc->config->state, &i->node, &base);
+/* ---- where else ---- */
 
-	if (r && r != -ENOENT)
-		return r;
-	has_base = !r;
-	r = has_base ? finish_links(rc, i, &base) : 0;
-	if (r) {
-		base_row_fini(&base);
-		return r;
-	}
-	done = i->state.tomb ? has_base && is_removed(rc, &base)
-			     : (has_base || i->staged.ino) && is_placed(rc, i, &base, &now);
-	r = done ? settle_in_turn(rc, i, &base, &now) : 0;
+static int add_stray(struct unfinished *u, const struct id *parent, const char *name)
+{
+	const struct dentry d = {.parent = *parent, .name = (char *)(uintptr_t)name};
+
+	return name_in(&u->strays, &d) ? 0 : node_state_name_add(&u->strays, parent, name, 0);
+}
+
+/* Beside one of these it may have had to make room. */
+static int may_be_aside(struct unfinished *u, const struct node_state *of)
+{
+	char name[APPLY_ASIDE_BYTES];
+	int r = 0;
+
+	apply_aside_name(&u->i.node, name);
+	for (size_t k = 0; k < of->names_count && !r; k++)
+		r = add_stray(u, &of->names[k].parent, name);
+	return r;
+}
+
+/* Who has changed places with it lies where it was. */
+static int find_other(struct recovery *rc, const struct dentry *d, const struct id *node)
+{
+	struct unfinished *other;
+	struct stat_id now;
+	struct id there;
+
+	if (stat_name(rc, d, &now) || capture_resolve(rc->config->capture, &now, &there) ||
+		id_equal(&there, node))
+		return 0;
+	other = map_get(rc->by_node, there.b, ID_BYTES);
+	return other ? add_stray(other, &d->parent, d->name) : 0;
+}
+
+static int find_strays(struct recovery *rc, struct unfinished *u)
+{
+	struct base_row base;
+	int r = may_be_aside(u, &u->i.state);
+
+	if (!r)
+		r = syncstate_peek_base(rc->config->state, &u->i.node, &base);
+	if (r)
+		return r == -ENOENT ? 0 : r;
+	r = may_be_aside(u, &base.state);
+	for (size_t k = 0; k < base.state.names_count && !r; k++)
+		r = find_other(rc, &base.state.names[k], &u->i.node);
 	base_row_fini(&base);
 	return r;
 }
 
 static int compare_seq(const void *a, const void *b)
 {
-	const struct apply_intent *const *x = a, *const *y = b;
+	const struct unfinished *const *x = a, *const *y = b;
+	uint64_t m = (*x)->i.state.seq, n = (*y)->i.state.seq;
 
-	return (*x)->state.seq < (*y)->state.seq ? -1 : (*x)->state.seq > (*y)->state.seq;
+	return m < n ? -1 : m > n;
 }
 
 /*
  * Ended between placing and saying so. Without this the scan would take what was placed for changes made
- * here, with an old base: conflicts with ourselves. Parents come first, so paths can be told.
+ * here, with an old base: conflicts with ourselves, and names that come back. Where a directory lies says
+ * where to look for what is in it: again, as long as one brings something.
  */
 static int finish_all(struct recovery *rc)
 {
+	bool progress = true;
 	int r = 0;
 
 	if (rc->count)
 		qsort(rc->order, rc->count, sizeof(*rc->order), compare_seq);
-	/* Twice: a directory whose attributes changed last comes behind its children. The journal may tell
-	 * more of what this settles. */
-	for (int pass = 0; pass < 2; pass++) {
-		for (size_t k = 0; k < rc->count && !r; k++)
+	for (size_t k = 0; k < rc->count && !r; k++) /* as long as S tells of all of them */
+		r = find_strays(rc, rc->order[k]);
+	for (size_t pass = 0; pass <= rc->count && progress; pass++) {
+		progress = false;
+		for (size_t k = 0; k < rc->count && r >= 0; k++) {
 			r = finish(rc, rc->order[k]);
-		if (!r && rc->count)
+			progress |= r > 0;
+		}
+		if (r >= 0 && progress) /* the journal may tell more of what this has settled */
 			r = capture_reload_names(rc->config->capture);
 	}
-	return r;
+	return r < 0 ? r : 0;
 }
 
 static int clear_intents(struct recovery *rc)
@@ -344,8 +486,8 @@ static int clear_intents(struct recovery *rc)
 
 int applier_recover(const struct applier_config *config)
 {
-	struct recovery rc = {.config = config, .intents = map_new()};
-	int r = rc.intents ? syncstate_intents(config->state, note_intent, &rc) : -ENOMEM;
+	struct recovery rc = {.config = config, .intents = map_new(), .by_node = map_new()};
+	int r = rc.intents && rc.by_node ? syncstate_intents(config->state, note_intent, &rc) : -ENOMEM;
 
 	if (!r)
 		r = stage_sweep(config->tree, keep, &rc);
@@ -353,11 +495,10 @@ int applier_recover(const struct applier_config *config)
 		r = finish_all(&rc);
 	if (!r)
 		r = clear_intents(&rc);
-	for (size_t k = 0; k < rc.count; k++) {
-		node_state_fini(&rc.order[k]->state);
-		free(rc.order[k]);
-	}
+	for (size_t k = 0; k < rc.count; k++)
+		unfinished_free(rc.order[k]);
 	free(rc.order);
 	map_free(rc.intents);
+	map_free(rc.by_node);
 	return r;
 }

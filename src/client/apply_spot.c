@@ -23,7 +23,13 @@ struct job *apply_job_of(const struct round *rd, const struct id *node)
 	return map_get(rd->by_node, node->b, ID_BYTES);
 }
 
-#define ASIDE_PREFIX ".moving-"
+void apply_aside_name(const struct id *node, char name[APPLY_ASIDE_BYTES])
+{
+	static const char prefix[] = ".moving-";
+
+	memcpy(name, prefix, sizeof(prefix));
+	id_to_hex(node, name + strlen(prefix));
+}
 
 int apply_peek_base(const struct round *rd, const struct id *node, struct base_row *ret_row)
 {
@@ -268,14 +274,14 @@ static bool is_left(struct round *rd, const struct spot *s)
 int apply_set_aside(struct round *rd, struct job *other, struct spot *s)
 {
 	const struct applier_config *c = rd->config;
-	char name[sizeof(ASIDE_PREFIX) + ID_HEX_BYTES] = ASIDE_PREFIX;
+	char name[APPLY_ASIDE_BYTES];
 	struct stat_id placed;
 	struct spot to;
 	int r = other->r.tomb && !is_left(rd, s) ? -EAGAIN : 0;
 
 	if (r || !stat_id_same_object(&s->now, &other->s.disk))
 		return -EAGAIN;
-	id_to_hex(&other->r.node, name + strlen(ASIDE_PREFIX));
+	apply_aside_name(&other->r.node, name);
 	r = spot_find(rd, &s->parent, name, &to);
 	if (r)
 		return r;

@@ -40,6 +40,9 @@ int apply_claim(struct round *rd, struct job *j);
  * word brings it home.
  */
 int apply_set_aside(struct round *rd, struct job *other, struct spot *s);
+/* That name. */
+#define APPLY_ASIDE_BYTES (sizeof(".moving-") + ID_HEX_BYTES)
+void apply_aside_name(const struct id *node, char name[APPLY_ASIDE_BYTES]);
 struct job *apply_job_of(const struct round *rd, const struct id *node);
 /* S of the node. -ENOENT also when S has no name left for it (another node has taken the last one): then it
  * is not here. */

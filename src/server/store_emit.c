@@ -32,6 +32,18 @@ int txn_predict(struct txn *x, const struct id *node, const struct stat_id *stat
 	return r;
 }
 
+/* What the step makes of an object: should a crash come between it and the next one, that has to know it
+ * again.
+ */
+static int predict_attr(struct txn *x, const struct step *step, const struct stat_id *stat)
+{
+	struct stat_id is = *stat;
+
+	if (step->set_attr || step->type == PLACE_ATTR)
+		is.mtime_ns = step->mtime_ns;
+	return txn_predict(x, &step->node, &is);
+}
+
 int txn_expect(struct txn *x, const struct id *node, struct stat_id *ret_stat)
 {
 	const struct stat_id *is = map_get(x->ids, node->b, ID_BYTES);
@@ -196,6 +208,7 @@ static int emit_content(struct txn *x, const struct node_state *n)
 {
 	struct stat_id expect = {0}, first = {0};
 	char stage[STAGE_NAME_BYTES] = "";
+	size_t at = x->steps.count;
 	int r = txn_expect(x, &n->node, &expect);
 
 	for (size_t i = 0; r == 0 && i < n->names_count; i++) {
@@ -221,7 +234,7 @@ static int emit_content(struct txn *x, const struct node_state *n)
 		r = place_link(
 			&x->s->tree, x->s->tree.stage_fd, stage, x->s->tree.stage_fd, step->stage, &first);
 	}
-	return r < 0 ? r : txn_predict(x, &n->node, &first);
+	return r < 0 || n->names_count == 0 ? r : predict_attr(x, &x->steps.list[at], &first);
 }
 
 static int emit_new(struct txn *x, const struct place_step *said, const struct node_state *n)
@@ -241,7 +254,7 @@ static int emit_new(struct txn *x, const struct place_step *said, const struct n
 		step->set_attr = true;
 	if (r == 0)
 		r = attr_of_row(x, step, n);
-	return r < 0 ? r : txn_predict(x, &n->node, &step->staged);
+	return r < 0 ? r : predict_attr(x, step, &step->staged);
 }
 
 /* A name of n other than the new one. */
@@ -291,6 +304,7 @@ static int emit_at_name(struct txn *x, enum place_type type, const struct node_s
 	const char *name)
 {
 	struct step *step = step_new(x, type, n, dir, name);
+	int r;
 
 	if (!step)
 		return -ENOMEM;
@@ -298,7 +312,8 @@ static int emit_at_name(struct txn *x, enum place_type type, const struct node_s
 		stage_name(step->stage);
 	if (type == PLACE_ATTR && attr_of_row(x, step, n) < 0)
 		return -ENOMEM;
-	return txn_expect(x, &n->node, &step->expect);
+	r = txn_expect(x, &n->node, &step->expect);
+	return r < 0 || type != PLACE_ATTR ? r : predict_attr(x, step, &step->expect);
 }
 
 int txn_place_again(struct txn *x, const struct node_state *n, const struct id *dir, const char *name)

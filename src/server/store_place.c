@@ -172,12 +172,19 @@ static int dispose(struct place *p, const struct step *step)
 	return step->has_old ? history_keep(p, step->stage, &step->old) : stage_drop(p->t, step->stage);
 }
 
-/* Our content finds no place: it is what a newer edit by hand has replaced. */
+/*
+ * Our content finds no place: it is what a newer edit by hand has replaced. What has a further name, in the
+ * tree or in staging, stays there: nobody but us writes to what is in history.
+ */
 static int give_way(struct place *p, const struct step *step)
 {
-	int r = step->kind == KIND_FILE
-		? content_history_take(&p->s->content, step->stage, &step->content.hash)
-		: stage_drop(p->t, step->stage);
+	struct stat_id is;
+	int r = tree_stat(p->t->stage_fd, step->stage, &is);
+
+	if (r == 0)
+		r = step->kind == KIND_FILE && is.nlink == 1
+			? content_history_take(&p->s->content, step->stage, &step->content.hash)
+			: stage_drop(p->t, step->stage);
 
 	return r == -ENOENT ? 0 : r;
 }
@@ -297,15 +304,18 @@ static bool content_unchanged(const struct step *step, int dir, const struct sta
 
 static int place_content(struct place *p, const struct step *step, int dir)
 {
-	struct stat_id expect, now;
+	struct stat_id expect = step->again ? p->group_expect : expected(p, &step->node, &step->expect), now;
 	int r;
 
 	if (p->redo) {
 		r = content_done(p, step);
+		if (r && !step->again) { /* further names may have it still */
+			p->group_expect = expect;
+			p->group_expect.ctime_ns = 0;
+		}
 		if (r)
 			return r == 1 ? dispose(p, step) : r == -ENOENT ? 0 : r;
 	}
-	expect = step->again ? p->group_expect : expected(p, &step->node, &step->expect);
 	expect.ctime_ns = content_unchanged(step, dir, &expect) ? 0 : expect.ctime_ns;
 	p->group_expect = expect;
 	r = stage_carry_over(p->t, step->stage, dir, step->name);
@@ -453,6 +463,23 @@ static int place_removed(struct place *p, const struct step *step, int dir)
 	return r == -ESTALE || r == -ENOTEMPTY ? torn(p, step, "something was made") : r;
 }
 
+/* Nobody has changed it by hand; at a redo it may have later attributes of ours. */
+static bool is_as_left(struct place *p, const struct step *step, int dir, const struct stat_id *expect,
+	const struct stat_id *is)
+{
+	cleanup_fd int fd = -1;
+	struct content content;
+	struct stat_id read;
+
+	if (step->kind == KIND_DIR || same_content(expect, is))
+		return true;
+	if (!p->redo || step->kind != KIND_FILE || is->size != step->content.size)
+		return false;
+	fd = openat(dir, step->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	return fd >= 0 && tree_hash_file(fd, &content, NULL, &read) == 0 && read.ino == is->ino &&
+		hash_equal(&content.hash, &step->content.hash);
+}
+
 static int place_attrs(struct place *p, const struct step *step, int dir)
 {
 	struct stat_id expect = expected(p, &step->node, &step->expect), is, now;
@@ -468,8 +495,8 @@ static int place_attrs(struct place *p, const struct step *step, int dir)
 		return torn(p, step, "it was changed");
 	if (r < 0)
 		return r;
-	return step->kind == KIND_DIR || same_content(&expect, &is) ? id_set(p, &step->node, &now)
-								    : torn(p, step, "it was changed");
+	return is_as_left(p, step, dir, &expect, &is) ? id_set(p, &step->node, &now)
+						      : torn(p, step, "it was changed");
 }
 
 static int place_nowhere(struct place *p, const struct step *step)

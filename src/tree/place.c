@@ -296,10 +296,12 @@ int place_put(const struct tree *t, const char *staged_name, int dirfd, const ch
 
 	if (r < 0)
 		return r;
-	if (expected)
+	if (expected) {
 		r = put_over(t, staged_name, &staged, dirfd, name, expected);
-	else
+	} else {
 		r = move(t, t->stage_fd, staged_name, dirfd, name);
+		FAILPOINT("A5n");
+	}
 	if (r < 0)
 		return r;
 	placed(dirfd, name, &staged, ret_placed);
@@ -409,6 +411,7 @@ int place_exchange(const struct tree *t, int a_dirfd, const char *a, const struc
 		r = look(b_dirfd, b, expected_b, &was_b);
 	if (r == 0)
 		r = swap(t, a_dirfd, a, b_dirfd, b);
+	FAILPOINT("A5e");
 	if (r < 0)
 		return r;
 	r = check_there(a_dirfd, a, &was_b);
@@ -450,6 +453,7 @@ int place_link(const struct tree *t, int from_dirfd, const char *from, int to_di
 	(void)t;
 	if (r == 0)
 		r = link_loosened(from_dirfd, from, to_dirfd, to);
+	FAILPOINT("A5l");
 	if (r < 0)
 		return r;
 	r = tree_stat(to_dirfd, to, &linked);

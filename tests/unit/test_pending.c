@@ -373,6 +373,19 @@ static void test_names_are_asked_anew(void **state)
 	assert_int_equal(pending_find(pending, &a)->entries, 1);
 }
 
+/* After a restart the agreed state may have what the queue does once more. */
+static void test_name_given_again(void **state)
+{
+	struct id node = id_of(2);
+
+	put_base(2, &ID_ROOT, "b", KIND_FILE);
+	enqueue(OP_LINK, 2, 0, &ID_ROOT, "b", NULL, NULL);
+	enqueue(OP_RENAME, 2, 0, &ID_ROOT, "a", &ID_ROOT, "b");
+	assert_int_equal(pending_find(pending, &node)->names_count, 1);
+	assert_false(enqueue(OP_UNLINK, 2, 0, &ID_ROOT, "b", NULL, NULL)->remains);
+	expect_at(2, NULL, NULL);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -389,6 +402,7 @@ int main(void)
 		TEST(test_names_in_the_queue),
 		TEST(test_name_given_up),
 		TEST(test_names_are_asked_anew),
+		TEST(test_name_given_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
