@@ -402,6 +402,11 @@ int txn_commit(struct txn *x)
 		txn_rollback(x);
 		return r;
 	}
+	/* What hands have made, nobody may have made durable. */
+	if (x->in_place && x->ops && tree_sync_all(&s->tree) < 0) {
+		txn_rollback(x);
+		return store_fail(s, "sync what was made by hand", -EIO);
+	}
 	FAILPOINT("C4");
 	r = meta_commit(s->meta);
 	FAILPOINT("C4b");

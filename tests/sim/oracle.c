@@ -272,10 +272,22 @@ unsigned oracle_at(struct oracle *o, unsigned client, const char *path)
 										 : NO_VERSION;
 }
 
+/* Who moved it or what it came from: the node goes on with what others have written into it meanwhile. */
+static uint32_t movers(const struct oracle *o, unsigned v)
+{
+	uint32_t who = o->versions[v].moved_by;
+
+	for (unsigned n = 0; v != NO_VERSION && n < o->versions_count; n++) {
+		v = o->versions[v].pred;
+		who |= o->versions[v].moved_by & ~(1u << BY_HAND);
+	}
+	return who;
+}
+
 /* Nobody who ever moved it has it elsewhere: who deletes it now does so after all moves. */
 static bool is_agreed(struct oracle *o, const struct oracle_spot *s)
 {
-	const struct version *w = &o->versions[s->here];
+	uint32_t who = movers(o, s->here);
 
 	if (s->here == NO_VERSION || s->watch.client == BY_HAND)
 		return false;
@@ -285,13 +297,13 @@ static bool is_agreed(struct oracle *o, const struct oracle_spot *s)
 	for (unsigned c = 0; c < o->count; c++) {
 		struct disk_entry e;
 
-		if (!(w->moved_by & 1u << c))
+		if (!(who & 1u << c))
 			continue;
 		if (!entry_at(o->clients[c].machine.disk, HOST_BACKING, s->watch.path, &e) ||
 			version_of(o, &e) != s->here || e.st.st_nlink != 1)
 			return false;
 	}
-	return !(w->moved_by & 1u << BY_HAND);
+	return !(who & 1u << BY_HAND);
 }
 
 struct moving {

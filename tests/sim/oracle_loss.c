@@ -44,6 +44,18 @@ static bool *held_elsewhere(struct oracle *o, unsigned except)
 	return h.held;
 }
 
+/* Nobody makes durable what is edited by hand, before the server does to tell of it. */
+static void lose_by_hand(struct oracle *o)
+{
+	bool *held = held_elsewhere(o, ORACLE_CLIENTS);
+
+	for (unsigned v = 1; v < o->versions_count; v++) {
+		if (o->versions[v].client == BY_HAND && !held[v])
+			o->versions[v].lost = true;
+	}
+	free(held);
+}
+
 /* The people of the client had it last, and it may not have left yet. */
 static bool is_only_of(const struct oracle *o, const struct version *w, unsigned client)
 {
@@ -107,6 +119,8 @@ void oracle_loss(struct oracle *o, enum oracle_loss what, unsigned client)
 		o->cursor_may_fall[client] = true;
 		break;
 	case LOSS_SERVER_CUT:
+		lose_by_hand(o);
+		o->torn[BY_HAND] |= sim_options.hand_edits > 0;
 		break;
 	case LOSS_SERVER_RESTORE: {
 		bool *held = held_elsewhere(o, ORACLE_CLIENTS);
@@ -140,7 +154,7 @@ unsigned oracle_find_torn(struct oracle *o, const void *bytes, size_t len)
 	bool any = false;
 	unsigned v;
 
-	for (unsigned c = 0; c < ORACLE_CLIENTS; c++)
+	for (unsigned c = 0; c <= BY_HAND; c++)
 		any |= o->torn[c];
 	if (!any)
 		return NO_VERSION;

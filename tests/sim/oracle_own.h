@@ -46,7 +46,8 @@ struct oracle {
 	struct expected *expected;
 	struct oracle_watch *watches;
 	bool old_comes_back; /* a disk was put back or cut: what was used up may be there again */
-	bool torn[ORACLE_CLIENTS]; /* power cuts of a client: files may be torn */
+	bool torn[ORACLE_CLIENTS +
+		1]; /* power cuts of a client, or of who edits by hand: files may be torn */
 	uint32_t pin_seen[ORACLE_CLIENTS]; /* bits of pins */
 	uint64_t cursor[ORACLE_CLIENTS];
 	bool cursor_may_fall[ORACLE_CLIENTS];
