@@ -308,7 +308,7 @@ int capture_dirty(struct capture *c, const struct stat_id *object)
 	if (r)
 		pending_settle(c->pending, l);
 	else
-		l->dirty_lsn = rec.lsn;
+		pending_set_dirty(c->pending, l, rec.lsn);
 	FAILPOINT("U1");
 	return r;
 }
@@ -360,7 +360,7 @@ static int closed_locked(struct capture *c, const struct stat_id *object, bool s
 		r = journal_ack(c->journal, &l->dirty_lsn, 1);
 	else if (l->dirty_lsn)
 		e->dirty_lsn = l->dirty_lsn;
-	l->dirty_lsn = 0;
+	pending_set_dirty(c->pending, l, 0);
 	if (synced) {
 		r = r ? r : note_synced(c, &rec.node, object);
 		e->synced = true;
@@ -463,11 +463,10 @@ void capture_hold(struct capture *c, bool hold)
 
 static uint64_t count_dirty_locked(struct capture *c)
 {
-	struct local *l;
 	uint64_t n = 0;
 
-	for (size_t pos = 0; pending_next_local(c->pending, &pos, &l);)
-		n += l->dirty_lsn != 0;
+	for (const struct local *l = pending_first_dirty(c->pending); l; l = l->next_dirty)
+		n++;
 	return n;
 }
 
@@ -490,12 +489,11 @@ void capture_count_waiting(struct capture *c, uint64_t *ret_waiting, uint64_t *r
 bool capture_is_behind_locked(struct capture *c, uint64_t lsn)
 {
 	struct entry *first = pending_first(c->pending);
-	struct local *l;
 
 	if (first && first->lsn <= lsn)
 		return true;
-	for (size_t pos = 0; pending_next_local(c->pending, &pos, &l);) {
-		if (l->dirty_lsn && l->dirty_lsn <= lsn)
+	for (const struct local *l = pending_first_dirty(c->pending); l; l = l->next_dirty) {
+		if (l->dirty_lsn <= lsn)
 			return true;
 	}
 	return false;

@@ -93,20 +93,6 @@ bool capture_has_left(
 	return !local_has_name(l, parent, name);
 }
 
-static struct local *queued_holder(struct capture *c, const struct id *parent, const char *name)
-{
-	struct local *l;
-	size_t pos = 0;
-
-	if (!pending_has_name(c->pending, parent, name))
-		return NULL;
-	while (pending_next_local(c->pending, &pos, &l)) {
-		if (l->entries && local_has_name(l, parent, name))
-			return l;
-	}
-	return NULL;
-}
-
 int capture_holder(struct capture *c, const struct id *parent, const char *name, struct id *ret_node,
 	enum kind *ret_kind)
 {
@@ -114,7 +100,7 @@ int capture_holder(struct capture *c, const struct id *parent, const char *name,
 	int r;
 
 	MUTEX_GUARD(&c->lock);
-	l = queued_holder(c, parent, name);
+	l = pending_has_name(c->pending, parent, name) ? pending_holder(c->pending, parent, name) : NULL;
 	r = l ? 0 : syncstate_peek_name(c->state, parent, name, ret_node);
 	if (r)
 		return r;
@@ -147,8 +133,8 @@ static int copy_names(const struct local *l, struct queued_name **names, size_t 
 	for (size_t i = 0; i < l->names_count; i++) {
 		more[*count] = (struct queued_name){.node = l->node,
 			.kind = l->kind,
-			.parent = l->names[i].parent,
-			.name = strdup(l->names[i].name)};
+			.parent = l->names[i]->at->parent,
+			.name = strdup(l->names[i]->at->name)};
 		if (!more[*count].name)
 			return -ENOMEM;
 		++*count;
@@ -200,14 +186,13 @@ int capture_path(struct capture *c, const struct id *node, struct buf *out)
 	return out->error;
 }
 
-static int set_names(struct local *l, const struct node_state *where)
+static int set_names(struct pending *p, struct local *l, const struct node_state *where)
 {
 	int r = 0;
 
-	while (l->names_count)
-		free(l->names[--l->names_count].name);
+	local_names_clear(p, l);
 	for (size_t i = 0; i < where->names_count && !r; i++)
-		r = local_name_add(l, &where->names[i].parent, where->names[i].name);
+		r = local_name_add(p, l, &where->names[i].parent, where->names[i].name);
 	return r;
 }
 
@@ -221,7 +206,7 @@ int capture_bind(struct capture *c, const struct node_state *where, const struct
 		return -ENOMEM;
 	if (!l->pins)
 		l->pins = 1;
-	return set_names(l, where);
+	return set_names(c->pending, l, where);
 }
 
 void capture_unbind(struct capture *c, const struct id *node)

@@ -15,8 +15,6 @@
 
 #define LOOK_AHEAD_MAX                                                                                       \
 	20000 /* entries looked at for one batch, so that a blocked head costs a bounded walk */
-#define GHOST_LIFE_MAX                                                                                       \
-	4096 /* entries between a file's making and its end; longer ones are sent as they were */
 
 static void item_fini(struct item *i)
 {
@@ -170,21 +168,16 @@ static bool find_ghost(struct capture *c, struct entry *create, struct ghost *re
 	struct local *l = pending_find(c->pending, &create->node);
 	struct entry *last_rename = NULL;
 	struct ghost g = {.replaced = ID_NONE};
-	unsigned left, looked_at = 0;
 
 	if (create->type != OP_CREATE || create->kind == KIND_DIR || !l || l->names_count)
 		return false;
-	left = l->entries;
-	for (struct entry *e = create; e && left; e = e->next) {
-		if (++looked_at > GHOST_LIFE_MAX)
-			return false;
-		if (!id_equal(&e->node, &create->node) && !id_equal(&e->other, &create->node))
-			continue;
-		left--;
-		if (!ghost_step(&g, e, &create->node, &last_rename))
+	if (l->queued.first != &create->of_node)
+		return false;
+	for (struct entry_link *link = l->queued.first; link; link = link->next) {
+		if (!ghost_step(&g, link->entry, &create->node, &last_rename))
 			return false;
 	}
-	if (left || !g.end)
+	if (!g.end)
 		return false;
 	if (!id_is_none(&g.replaced)) {
 		const struct entry *end = g.end;
@@ -227,8 +220,8 @@ static int lay_ghost(struct capture *c, struct entry *create, const struct ghost
 {
 	struct id node = create->node;
 	bool end_stays = id_equal(&g->end->other, &node) || !id_is_none(&g->replaced);
-	unsigned left = pending_find(c->pending, &node)->entries - 1;
-	struct entry *into = end_stays ? g->end : create, *next = NULL;
+	struct entry *into = end_stays ? g->end : create;
+	struct entry_link *next;
 	int r = end_stays ? pending_retarget(c->pending, g->end, &node, &g->replaced) : 0;
 
 	if (end_stays) {
@@ -238,19 +231,14 @@ static int lay_ghost(struct capture *c, struct entry *create, const struct ghost
 		 */
 		g->end->remains = g->remains && replaced && replaced->names_count;
 	}
-	*ret_next = NULL;
-	for (struct entry *e = end_stays ? create : create->next; e && left && !r; e = next) {
-		next = e->next;
-		if (!id_equal(&e->node, &node)) {
-			if (!*ret_next)
-				*ret_next = e;
-			continue;
-		}
-		left--;
-		r = pending_absorb(c->pending, into, e);
+	*ret_next = create->next;
+	while (*ret_next && id_equal(&(*ret_next)->node, &node))
+		*ret_next = (*ret_next)->next;
+	for (struct entry_link *link = &create->of_node; link && !r; link = next) {
+		next = link->next;
+		if (link->entry != into)
+			r = pending_absorb(c->pending, into, link->entry);
 	}
-	if (!*ret_next)
-		*ret_next = next;
 	return r || end_stays ? r : outbox_drop_locked(c, create);
 }
 

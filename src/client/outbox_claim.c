@@ -5,22 +5,18 @@
  */
 #include "outbox.h"
 
+#include <errno.h>
+
 #include "capture_internal.h"
 
-/* The entry with this lsn; looked for from `near` on, since both are nearly in the same order. */
-static struct entry *find_lsn(struct capture *c, struct entry *near, uint64_t lsn)
+/* lsn -> entry */
+static int index_queue(struct capture *c, struct map *by_lsn)
 {
-	struct entry *e = near;
+	int r = 0;
 
-	while (e && e->lsn != lsn)
-		e = e->next;
-	if (e)
-		return e;
-	for (e = pending_first(c->pending); e && e != near; e = e->next) {
-		if (e->lsn == lsn)
-			return e;
-	}
-	return NULL;
+	for (struct entry *e = pending_first(c->pending); e && !r; e = e->next)
+		r = map_put(by_lsn, &e->lsn, sizeof(e->lsn), e);
+	return r;
 }
 
 static bool covers(const struct item *i, uint64_t lsn)
@@ -53,9 +49,9 @@ static int queue_newer(struct capture *c, const struct item *i, struct entry *e)
 	return newer && l ? capture_requeue_locked(c, l, newer) : 0;
 }
 
-static int claim_locked(struct capture *c, struct item *i, struct entry **near)
+static int claim_locked(struct capture *c, struct item *i, struct map *by_lsn)
 {
-	struct entry *e = find_lsn(c, *near ? *near : pending_first(c->pending), i->lsn), *absorbed;
+	struct entry *e = map_get(by_lsn, &i->lsn, sizeof(i->lsn)), *absorbed;
 	int r;
 
 	/* A power loss takes the end of the journal, and its numbers are given again: then it is another one.
@@ -66,21 +62,26 @@ static int claim_locked(struct capture *c, struct item *i, struct entry **near)
 	e->in_flight = true;
 	i->entry = e;
 	for (size_t k = 0; k < i->covers_count && !r; k++) {
-		absorbed = find_lsn(c, pending_first(c->pending), i->covers[k]);
-		if (absorbed && absorbed != e)
-			r = pending_absorb(c->pending, e, absorbed);
+		absorbed = map_get(by_lsn, &i->covers[k], sizeof(i->covers[k]));
+		if (!absorbed || absorbed == e)
+			continue;
+		map_remove(by_lsn, &i->covers[k], sizeof(i->covers[k]));
+		r = pending_absorb(c->pending, e, absorbed);
 	}
-	*near = e->next;
 	return r;
 }
 
 int outbox_claim(struct capture *c, struct outbox *o)
 {
-	struct entry *near = NULL;
-	int r = 0;
+	struct map *by_lsn = map_new();
+	int r = by_lsn ? 0 : -ENOMEM;
 
-	MUTEX_GUARD(&c->lock);
+	mutex_lock(&c->lock);
+	if (!r)
+		r = index_queue(c, by_lsn);
 	for (size_t i = 0; i < o->count && !r; i++)
-		r = claim_locked(c, &o->items[i], &near);
+		r = claim_locked(c, &o->items[i], by_lsn);
+	mutex_unlock(&c->lock);
+	map_free(by_lsn);
 	return r;
 }

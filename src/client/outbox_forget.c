@@ -13,7 +13,7 @@ static int drop_mark(struct capture *c, struct local *l)
 {
 	int r = l->dirty_lsn ? journal_ack(c->journal, &l->dirty_lsn, 1) : 0;
 
-	l->dirty_lsn = 0;
+	pending_set_dirty(c->pending, l, 0);
 	l->pins = l->promises = 0;
 	pending_settle(c->pending, l);
 	return r;
@@ -28,7 +28,7 @@ int outbox_forget(struct capture *c)
 	promise_forget_all_locked(c); /* what is dropped here is not at the server */
 	while (!r && pending_first(c->pending))
 		r = outbox_drop_locked(c, pending_first(c->pending));
-	for (size_t pos = 0; !r && pending_next_local(c->pending, &pos, &l); pos = 0)
+	for (size_t pos = 0; !r && pending_next_local(c->pending, &pos, &l);)
 		r = drop_mark(c, l);
 	pending_forget_objects(c->pending);
 	return r;

@@ -1,46 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The queue and the locals behind pending.h. Called by capture and, under capture's lock, by the uploader,
- * the applier and the scan; never touches the disk but for reads of the agreed state.
+ * The queue behind pending.h, and where nodes lie by it. Called by capture and, under capture's lock, by the
+ * uploader, the applier and the scan; never touches the disk but for reads of the agreed state.
  */
-#include "pending.h"
+#include "pending_own.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-#include <syncfs/clock.h>
 #include <syncfs/io.h>
-#include <syncfs/map.h>
 
 #include "promise.h"
 #include "syncstate.h"
-
-#define RECENT_COUNT 64 /* power of two */
-
-struct object_key {
-	uint64_t dev, ino;
-	int64_t btime_ns;
-};
-
-struct recent {
-	struct object_key key;
-	struct id node;
-};
-
-struct pending {
-	struct syncstate *state;
-	struct entry *first, *last;
-	size_t count;
-	struct map *by_node; /* id -> local */
-	struct map *by_object; /* object_key -> local */
-	struct map *names; /* name_key -> how many operations of the queue name it */
-	struct recent recent[RECENT_COUNT]; /* objects found in S of late: parents, mostly */
-};
-
-static struct object_key key_of(const struct stat_id *o)
-{
-	return (struct object_key){.dev = o->dev, .ino = o->ino, .btime_ns = o->btime_ns};
-}
 
 struct pending *pending_new(struct syncstate *state)
 {
@@ -52,7 +23,8 @@ struct pending *pending_new(struct syncstate *state)
 	p->by_node = map_new();
 	p->by_object = map_new();
 	p->names = map_new();
-	if (!p->by_node || !p->by_object || !p->names) {
+	p->by_parent = map_new();
+	if (!p->by_node || !p->by_object || !p->names || !p->by_parent) {
 		pending_free(p);
 		return NULL;
 	}
@@ -70,20 +42,6 @@ void entry_free(struct entry *e)
 	free(e);
 }
 
-static void forget_names(struct local *l)
-{
-	while (l->names_count)
-		free(l->names[--l->names_count].name);
-	free(l->names);
-	l->names = NULL;
-}
-
-static void local_free(struct local *l)
-{
-	forget_names(l);
-	free(l);
-}
-
 void pending_free(struct pending *p)
 {
 	const void *key;
@@ -98,257 +56,46 @@ void pending_free(struct pending *p)
 		p->first = e->next;
 		entry_free(e);
 	}
-	while (p->by_node && map_next(p->by_node, &pos, &key, &len, &value))
-		local_free(value);
+	while (p->by_node && map_next(p->by_node, &pos, &key, &len, &value)) {
+		free(((struct local *)value)->names);
+		free(value);
+	}
+	pending_names_free(p);
 	map_free(p->by_node);
 	map_free(p->by_object);
-	map_free(p->names);
 	free(p);
-}
-
-/* ---- locals ---- */
-
-struct local *pending_find(const struct pending *p, const struct id *node)
-{
-	return map_get(p->by_node, node->b, ID_BYTES);
-}
-
-int pending_resolve(struct pending *p, const struct stat_id *object, struct id *ret_node)
-{
-	struct object_key key = key_of(object);
-	struct local *l = map_get(p->by_object, &key, sizeof(key));
-	struct recent *recent = &p->recent[object->ino & (RECENT_COUNT - 1)];
-	int r;
-
-	if (l) {
-		*ret_node = l->node;
-		return 0;
-	}
-	if (recent->key.ino && memcmp(&recent->key, &key, sizeof(key)) == 0) {
-		*ret_node = recent->node;
-		return 0;
-	}
-	r = syncstate_peek_object(p->state, object, ret_node);
-	if (!r && (!object->mode || S_ISDIR(object->mode)))
-		*recent = (struct recent){.key = key, .node = *ret_node};
-	return r;
-}
-
-bool local_has_name(const struct local *l, const struct id *parent, const char *name)
-{
-	for (size_t i = 0; i < l->names_count; i++) {
-		if (id_equal(&l->names[i].parent, parent) && strcmp(l->names[i].name, name) == 0)
-			return true;
-	}
-	return false;
-}
-
-static int name_append(struct local *l, const struct id *parent, const char *name)
-{
-	struct dentry *more = realloc(l->names, (l->names_count + 1) * sizeof(*more));
-	char *copy = strdup(name);
-
-	if (more)
-		l->names = more;
-	if (!more || !copy) {
-		free(copy);
-		return -ENOMEM;
-	}
-	more[l->names_count++] = (struct dentry){.parent = *parent, .name = copy};
-	return 0;
-}
-
-int local_name_add(struct local *l, const struct id *parent, const char *name)
-{
-	if (local_has_name(l, parent, name))
-		return 0;
-	return name_append(l, parent, name);
-}
-
-void local_name_remove(struct local *l, const struct id *parent, const char *name)
-{
-	for (size_t i = 0; i < l->names_count; i++) {
-		struct dentry *d = &l->names[i];
-
-		if (!id_equal(&d->parent, parent) || strcmp(d->name, name) != 0)
-			continue;
-		free(d->name);
-		*d = l->names[--l->names_count];
-		return;
-	}
-}
-
-static int load_names(struct pending *p, struct local *l)
-{
-	struct base_row row;
-	int r = syncstate_peek_base(p->state, &l->node, &row);
-
-	if (r == -ENOENT)
-		return 0;
-	if (r)
-		return r;
-	l->names = row.state.names;
-	l->names_count = row.state.names_count;
-	row.state.names = NULL;
-	row.state.names_count = 0;
-	if (!l->object.ino)
-		l->object = row.disk;
-	base_row_fini(&row);
-	return 0;
-}
-
-static int bind_object(struct pending *p, struct local *l, const struct stat_id *object)
-{
-	struct object_key key = key_of(object);
-	struct recent *recent = &p->recent[object->ino & (RECENT_COUNT - 1)];
-
-	if (!object->ino)
-		return 0;
-	if (memcmp(&recent->key, &key, sizeof(key)) == 0)
-		*recent = (struct recent){0};
-	l->object = *object;
-	return map_put(p->by_object, &key, sizeof(key), l);
-}
-
-static void unbind_object(struct pending *p, const struct local *l)
-{
-	struct object_key key = key_of(&l->object);
-
-	if (l->object.ino && map_get(p->by_object, &key, sizeof(key)) == l)
-		map_remove(p->by_object, &key, sizeof(key));
-}
-
-static struct local *get_local(
-	struct pending *p, const struct id *node, enum kind kind, const struct stat_id *object, bool is_new)
-{
-	struct local *l = pending_find(p, node);
-
-	if (l) {
-		if (object && object->ino && !stat_id_same_object(object, &l->object)) {
-			unbind_object(p, l);
-			if (bind_object(p, l, object))
-				return NULL;
-		}
-		return l;
-	}
-	l = calloc(1, sizeof(*l));
-	if (!l)
-		return NULL;
-	l->node = *node;
-	l->kind = kind;
-	if (object)
-		l->object = *object;
-	if ((!is_new && load_names(p, l)) || bind_object(p, l, &l->object) ||
-		map_put(p->by_node, node->b, ID_BYTES, l)) {
-		unbind_object(p, l);
-		local_free(l);
-		return NULL;
-	}
-	return l;
-}
-
-struct local *pending_local(
-	struct pending *p, const struct id *node, enum kind kind, const struct stat_id *object)
-{
-	return get_local(p, node, kind, object, false);
-}
-
-struct local *pending_bound(
-	struct pending *p, const struct id *node, enum kind kind, const struct stat_id *object)
-{
-	return get_local(p, node, kind, object, true);
-}
-
-void pending_settle(struct pending *p, struct local *l)
-{
-	if (l->entries || l->pins || l->promises || l->dirty_lsn)
-		return;
-	unbind_object(p, l);
-	map_remove(p->by_node, l->node.b, ID_BYTES);
-	local_free(l);
-}
-
-bool pending_next_local(const struct pending *p, size_t *pos, struct local **ret_local)
-{
-	const void *key;
-	size_t len;
-	void *value;
-
-	if (!map_next(p->by_node, pos, &key, &len, &value))
-		return false;
-	*ret_local = value;
-	return true;
-}
-
-/* ---- names in the queue ---- */
-
-size_t name_key(struct name_key *key, const struct id *parent, const char *name)
-{
-	size_t len = strnlen(name, NAME_MAX_BYTES);
-
-	key->parent = *parent;
-	memcpy(key->name, name, len);
-	return ID_BYTES + len;
-}
-
-static int count_name(struct pending *p, const struct id *parent, const char *name, int by)
-{
-	struct name_key key;
-	size_t len = name ? name_key(&key, parent, name) : 0;
-	intptr_t count = name ? (intptr_t)map_get(p->names, &key, len) + by : 0;
-
-	if (!name)
-		return 0;
-	if (count > 0)
-		return map_put(p->names, &key, len, (void *)count);
-	map_remove(p->names, &key, len);
-	return 0;
-}
-
-static int count_names(struct pending *p, const struct entry *e, int by)
-{
-	int r = count_name(p, &e->parent, e->name, by);
-
-	return r ? r : count_name(p, &e->new_parent, e->new_name, by);
-}
-
-bool pending_has_name(const struct pending *p, const struct id *parent, const char *name)
-{
-	struct name_key key;
-
-	return map_get(p->names, &key, name_key(&key, parent, name)) != NULL;
 }
 
 /* ---- the queue ---- */
 
 /* Where l, and the other node (NULL: none), lie after e. */
-static int follow_names(struct local *l, struct local *other, struct entry *e)
+static int apply_names(struct pending *p, struct local *l, struct local *other, struct entry *e)
 {
 	int r = 0;
 
 	switch (e->type) {
 	case OP_CREATE:
 	case OP_LINK:
-		r = local_name_add(l, &e->parent, e->name);
+		r = local_name_add(p, l, &e->parent, e->name);
 		break;
 	case OP_UNLINK:
 	case OP_RMDIR:
-		local_name_remove(l, &e->parent, e->name);
+		local_name_remove(p, l, &e->parent, e->name);
 		e->remains = l->names_count > 0;
 		break;
 	case OP_RENAME:
 		if (other)
-			local_name_remove(other, &e->new_parent, e->new_name);
+			local_name_remove(p, other, &e->new_parent, e->new_name);
 		e->remains = other && other->names_count > 0;
-		local_name_remove(l, &e->parent, e->name);
-		r = local_name_add(l, &e->new_parent, e->new_name);
+		local_name_remove(p, l, &e->parent, e->name);
+		r = local_name_add(p, l, &e->new_parent, e->new_name);
 		break;
 	case OP_EXCHANGE:
-		local_name_remove(other, &e->new_parent, e->new_name);
-		local_name_remove(l, &e->parent, e->name);
-		r = local_name_add(l, &e->new_parent, e->new_name);
+		local_name_remove(p, other, &e->new_parent, e->new_name);
+		local_name_remove(p, l, &e->parent, e->name);
+		r = local_name_add(p, l, &e->new_parent, e->new_name);
 		if (!r)
-			r = local_name_add(other, &e->parent, e->name);
+			r = local_name_add(p, other, &e->parent, e->name);
 		break;
 	case OP_WRITE:
 	case OP_SETATTR:
@@ -357,17 +104,74 @@ static int follow_names(struct local *l, struct local *other, struct entry *e)
 	return r;
 }
 
-static int apply_names(struct pending *p, struct local *l, struct entry *e)
+/* In the order of the queue; what is put there late is mostly one of the last. */
+static void list_add(struct entry_list *list, struct entry_link *link, struct entry *e)
 {
-	struct local *other = id_is_none(&e->other) ? NULL : pending_local(p, &e->other, 0, NULL);
-	int r = 0;
+	struct entry_link *after = list->last;
 
-	if (!id_is_none(&e->other) && !other)
-		return -ENOMEM;
-	r = follow_names(l, other, e);
-	if (!r && other)
-		other->entries++;
-	return r;
+	while (after && after->entry->place > e->place)
+		after = after->prev;
+	*link = (struct entry_link){.entry = e, .prev = after, .next = after ? after->next : list->first};
+	if (link->next)
+		link->next->prev = link;
+	else
+		list->last = link;
+	if (after)
+		after->next = link;
+	else
+		list->first = link;
+}
+
+static void list_remove(struct entry_list *list, struct entry_link *link)
+{
+	if (!link->entry)
+		return;
+	if (link->next)
+		link->next->prev = link->prev;
+	else
+		list->last = link->prev;
+	if (link->prev)
+		link->prev->next = link->next;
+	else
+		list->first = link->next;
+	*link = (struct entry_link){0};
+}
+
+static void node_link(struct local *l, struct entry *e)
+{
+	l->entries++;
+	list_add(&l->queued, &e->of_node, e);
+	if (CONTENT_TYPES & 1u << e->type)
+		list_add(&l->contents, &e->of_content, e);
+}
+
+static void other_link(struct local *l, struct entry *e)
+{
+	l->entries++;
+	list_add(&l->queued, &e->of_other, e);
+}
+
+static void node_unlink(struct pending *p, struct entry *e)
+{
+	struct local *l = e->of_node.entry ? pending_find(p, &e->node) : NULL;
+
+	if (!l)
+		return;
+	list_remove(&l->queued, &e->of_node);
+	list_remove(&l->contents, &e->of_content);
+	l->entries--;
+	pending_settle(p, l);
+}
+
+static void other_unlink(struct pending *p, struct entry *e)
+{
+	struct local *l = e->of_other.entry ? pending_find(p, &e->other) : NULL;
+
+	if (!l)
+		return;
+	list_remove(&l->queued, &e->of_other);
+	l->entries--;
+	pending_settle(p, l);
 }
 
 int pending_reload_names(struct pending *p)
@@ -375,28 +179,34 @@ int pending_reload_names(struct pending *p)
 	struct local *l;
 	int r = 0;
 
-	for (size_t pos = 0; !r && pending_next_local(p, &pos, &l);) {
-		forget_names(l);
-		r = load_names(p, l);
-	}
+	for (size_t pos = 0; !r && pending_next_local(p, &pos, &l);)
+		r = local_reload_names(p, l);
 	for (struct entry *e = p->first; e && !r; e = e->next)
-		r = follow_names(pending_find(p, &e->node),
+		r = apply_names(p, pending_find(p, &e->node),
 			id_is_none(&e->other) ? NULL : pending_find(p, &e->other), e);
 	return r;
 }
 
 int pending_enqueue(struct pending *p, struct entry *e, const struct stat_id *object)
 {
-	struct local *l = get_local(p, &e->node, e->kind, object, e->type == OP_CREATE);
-	int r = l ? apply_names(p, l, e) : -ENOMEM;
+	struct local *l = local_get(p, &e->node, e->kind, object, e->type == OP_CREATE), *other = NULL;
+	int r = l ? pending_names_link(p, e) : -ENOMEM;
 
+	if (!r && !id_is_none(&e->other)) {
+		other = pending_local(p, &e->other, 0, NULL);
+		r = other ? 0 : -ENOMEM;
+	}
 	if (!r)
-		r = count_names(p, e, 1);
+		r = apply_names(p, l, other, e);
 	if (r) {
+		pending_names_unlink(p, e);
 		entry_free(e);
 		return r;
 	}
-	l->entries++;
+	e->place = ++p->last_place;
+	node_link(l, e);
+	if (other)
+		other_link(other, e);
 	e->next = NULL;
 	e->prev = p->last;
 	if (p->last)
@@ -428,8 +238,6 @@ void pending_refuse(struct entry *e, int error)
 
 void pending_remove(struct pending *p, struct entry *e)
 {
-	const struct id *nodes[2] = {&e->node, &e->other};
-
 	if (e->prev)
 		e->prev->next = e->next;
 	else
@@ -439,16 +247,10 @@ void pending_remove(struct pending *p, struct entry *e)
 	else
 		p->last = e->prev;
 	p->count--;
-	(void)count_names(p, e, -1); /* less needs no memory */
+	pending_names_unlink(p, e);
 	let_go_promises(e);
-	for (int i = 0; i < 2; i++) {
-		struct local *l = id_is_none(nodes[i]) ? NULL : pending_find(p, nodes[i]);
-
-		if (!l)
-			continue;
-		l->entries--;
-		pending_settle(p, l);
-	}
+	node_unlink(p, e);
+	other_unlink(p, e);
 	entry_free(e);
 }
 
@@ -482,30 +284,31 @@ int entry_absorb(struct entry *into, uint64_t lsn)
 
 int pending_retarget(struct pending *p, struct entry *e, const struct id *from, const struct id *to)
 {
-	bool gives_up_a_name = id_equal(&e->other, from) && id_equal(&e->node, to);
+	bool is_other = id_equal(&e->other, from), gives_up_a_name = is_other && id_equal(&e->node, to);
 	struct local *l = id_is_none(to) || gives_up_a_name ? NULL : pending_local(p, to, e->kind, NULL);
 
 	if (!l && !id_is_none(to) && !gives_up_a_name)
 		return -ENOMEM;
-	if (l)
-		l->entries++;
+	if (is_other)
+		other_unlink(p, e);
+	else
+		node_unlink(p, e);
 	if (gives_up_a_name) {
 		/* Renamed over another name of its own, which the server still has there: only the old name
 		 * goes. */
-		(void)count_name(p, &e->new_parent, e->new_name, -1);
+		pending_names_unlink_new(p, e);
 		e->type = OP_UNLINK;
 		e->other = e->new_parent = ID_NONE;
 		free(e->new_name);
 		e->new_name = NULL;
-	} else if (id_equal(&e->other, from)) {
+	} else if (is_other) {
 		e->other = *to;
+		if (l)
+			other_link(l, e);
 	} else {
 		e->node = *to;
-	}
-	l = pending_find(p, from);
-	if (l) {
-		l->entries--;
-		pending_settle(p, l);
+		if (l)
+			node_link(l, e);
 	}
 	return 0;
 }
@@ -527,24 +330,19 @@ size_t pending_count(const struct pending *p)
 
 struct entry *pending_unsent(const struct pending *p, const struct id *node, unsigned types)
 {
-	struct local *l = pending_find(p, node);
-	unsigned left = l ? l->entries : 0;
+	const struct local *l = pending_find(p, node);
+	const struct entry_list *list;
 
-	for (struct entry *e = p->last; e && left; e = e->prev) {
-		if (id_equal(&e->other, node))
-			left--;
-		if (!id_equal(&e->node, node))
-			continue;
-		left--;
-		if (!e->in_flight && (types & 1u << e->type))
+	if (!l)
+		return NULL;
+	list = types & ~CONTENT_TYPES ? &l->queued : &l->contents;
+	for (const struct entry_link *link = list->last; link; link = link->prev) {
+		struct entry *e = link->entry;
+
+		if (link != &e->of_other && !e->in_flight && (types & 1u << e->type))
 			return e;
 	}
 	return NULL;
-}
-
-void pending_forget_objects(struct pending *p)
-{
-	memset(p->recent, 0, sizeof(p->recent));
 }
 
 static void replace_id(struct id *id, const struct id *from, const struct id *to)
@@ -561,48 +359,43 @@ static int merge_locals(struct pending *p, struct local *l, struct local *into)
 	int r = 0;
 
 	for (size_t i = 0; i < l->names_count && !r; i++)
-		r = local_name_add(into, &l->names[i].parent, l->names[i].name);
-	into->entries += l->entries;
+		r = local_name_add(p, into, &l->names[i]->at->parent, l->names[i]->at->name);
+	while (l->queued.first) {
+		struct entry *e = l->queued.first->entry;
+
+		if (l->queued.first == &e->of_other) {
+			list_remove(&l->queued, &e->of_other);
+			other_link(into, e);
+		} else {
+			list_remove(&l->queued, &e->of_node);
+			list_remove(&l->contents, &e->of_content);
+			node_link(into, e);
+		}
+	}
 	into->pins += l->pins;
 	into->promises += l->promises;
 	if (!into->dirty_lsn)
-		into->dirty_lsn = l->dirty_lsn;
+		pending_set_dirty(p, into, l->dirty_lsn);
+	pending_set_dirty(p, l, 0);
 	if (into->changed_ms < l->changed_ms)
 		into->changed_ms = l->changed_ms;
-	unbind_object(p, l);
-	unbind_object(p, into);
-	local_free(l);
-	return r ? r : bind_object(p, into, &object);
+	local_unbind(p, l);
+	local_unbind(p, into);
+	local_free(p, l);
+	return r ? r : local_bind(p, into, &object);
 }
 
 int pending_alias(struct pending *p, const struct id *from, const struct id *to)
 {
 	struct local *l = pending_find(p, from), *into = pending_find(p, to);
-	const void *key;
-	size_t pos = 0, len;
-	void *value;
-	int r = 0;
+	int r = pending_names_move(p, from, to);
 
 	pending_forget_objects(p);
-	for (struct entry *e = p->first; e && !r; e = e->next) {
-		bool moves = id_equal(&e->parent, from) || id_equal(&e->new_parent, from);
-
-		if (moves)
-			(void)count_names(p, e, -1);
-		replace_id(&e->node, from, to);
-		replace_id(&e->other, from, to);
-		replace_id(&e->parent, from, to);
-		replace_id(&e->new_parent, from, to);
-		for (struct promise_ref *ref = e->promises; ref; ref = ref->of_entry)
+	for (struct entry_link *link = l ? l->queued.first : NULL; link; link = link->next) {
+		replace_id(&link->entry->node, from, to);
+		replace_id(&link->entry->other, from, to);
+		for (struct promise_ref *ref = link->entry->promises; ref; ref = ref->of_entry)
 			replace_id(&ref->promise->node, from, to);
-		if (moves)
-			r = count_names(p, e, 1);
-	}
-	while (map_next(p->by_node, &pos, &key, &len, &value)) {
-		struct local *each = value;
-
-		for (size_t i = 0; i < each->names_count; i++)
-			replace_id(&each->names[i].parent, from, to);
 	}
 	if (r || !l)
 		return r;
@@ -624,10 +417,10 @@ int pending_locate(struct pending *p, const struct id *node, struct id *ret_pare
 		return syncstate_peek_parent(p->state, node, ret_parent, ret_name);
 	if (!l->names_count)
 		return -ENOENT;
-	name = strdup(l->names[0].name);
+	name = strdup(l->names[0]->at->name);
 	if (!name)
 		return -ENOMEM;
-	*ret_parent = l->names[0].parent;
+	*ret_parent = l->names[0]->at->parent;
 	*ret_name = name;
 	return 0;
 }

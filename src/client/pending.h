@@ -14,6 +14,7 @@
 struct syncstate;
 struct pending;
 struct local;
+struct local_name;
 struct promise;
 
 /* An operation that a call waits for (promise.h). */
@@ -23,10 +24,25 @@ struct promise_ref {
 	struct promise_ref *of_promise, *of_entry; /* the next of each */
 };
 
+/* An operation's place in one of the lists by which it is found without a walk through the queue. */
+struct entry_link {
+	struct entry *entry; /* NULL: in none */
+	struct entry_link *next, *prev;
+};
+
+struct entry_list {
+	struct entry_link *first, *last;
+};
+
 /* One operation of the queue. Content and attributes are read when it is sent: OP_WRITE and OP_SETATTR say
  * only that they changed. */
 struct entry {
 	struct entry *next, *prev; /* queue */
+	uint64_t place; /* grows along the queue */
+	struct entry_link of_node, of_other; /* in `queued` of their locals */
+	struct entry_link of_content; /* in `contents` of its node's */
+	struct pending_name *named, *new_named; /* its names */
+	struct entry_link of_name, of_new_name; /* in `entries` of those */
 	uint64_t lsn;
 	uint64_t dirty_lsn; /* OP_WRITE: the DIRTY record that it answers; 0 none */
 	enum op_type type;
@@ -46,17 +62,36 @@ struct entry {
 	struct promise_ref *promises; /* calls that wait for it */
 };
 
+/* A name that operations of the queue or locals have; there is one of each. */
+struct pending_name {
+	struct id parent;
+	struct entry_list entries; /* that name it, in no order */
+	struct local_name *holders; /* locals that lie there */
+	struct pending_name *next, *prev; /* of the same directory */
+	char name[];
+};
+
+/* That a local lies there. */
+struct local_name {
+	struct pending_name *at;
+	struct local *local;
+	struct local_name *next, *prev; /* of those that lie there */
+};
+
 /* A node with something pending, or bound by the applier. */
 struct local {
 	struct id node;
 	enum kind kind;
 	struct stat_id object; /* identity only */
-	struct dentry *names; /* where it lies now; l unused */
+	struct local_name **names; /* where it lies now */
 	size_t names_count;
+	struct entry_list queued; /* operations of which it is the node or the other, as in the queue */
+	struct entry_list contents; /* those that create it or change content or attributes: few */
 	unsigned entries; /* in the queue */
 	unsigned pins; /* of the applier, until S knows the object */
 	unsigned promises; /* calls that wait until the server has it */
-	uint64_t dirty_lsn; /* content is being changed; 0: no */
+	uint64_t dirty_lsn; /* content is being changed; 0: no. Set by pending_set_dirty() */
+	struct local *next_dirty, *prev_dirty;
 	uint64_t changed_ms; /* when content last changed, monotonic */
 	uint64_t releases; /* how often its last writer has gone */
 	bool is_synced; /* from the journal: nothing was written after an fsync, at which ... */
@@ -89,10 +124,15 @@ struct local *pending_bound(
 /* Drops the local when nothing holds it. */
 void pending_settle(struct pending *p, struct local *l);
 
-bool local_has_name(const struct local *l, const struct id *parent, const char *name);
 /* Once more is no other. */
-int local_name_add(struct local *l, const struct id *parent, const char *name);
-void local_name_remove(struct local *l, const struct id *parent, const char *name);
+int local_name_add(struct pending *p, struct local *l, const struct id *parent, const char *name);
+void local_name_remove(struct pending *p, struct local *l, const struct id *parent, const char *name);
+void local_names_clear(struct pending *p, struct local *l);
+bool local_has_name(const struct local *l, const struct id *parent, const char *name);
+/* The mark that says that content is being changed; 0: it is not. */
+void pending_set_dirty(struct pending *p, struct local *l, uint64_t lsn);
+/* The locals whose content is being changed, by next_dirty. */
+struct local *pending_first_dirty(const struct pending *p);
 
 /* Appends e (taken) to the queue and applies it to the locals' names. object: identity of e->node. 0 or
  * -ENOMEM (e freed). */
@@ -112,12 +152,14 @@ int pending_retarget(struct pending *p, struct entry *e, const struct id *from, 
 void pending_refuse(struct entry *e, int error);
 /* An operation of the queue names it. */
 bool pending_has_name(const struct pending *p, const struct id *parent, const char *name);
+/* A local with operations that lies there by them; NULL: none. */
+struct local *pending_holder(const struct pending *p, const struct id *parent, const char *name);
 struct entry *pending_first(const struct pending *p);
 struct entry *pending_last(const struct pending *p);
 size_t pending_count(const struct pending *p);
 /* The last entry of the node that is of any of the types (bit 1 << type) and not in flight; NULL. */
 struct entry *pending_unsent(const struct pending *p, const struct id *node, unsigned types);
-/* Visits locals whose content is being changed; false at the end. Start with *pos = 0. */
+/* Visits all locals; false at the end. Start with *pos = 0. The one that was visited may go. */
 bool pending_next_local(const struct pending *p, size_t *pos, struct local **ret_local);
 
 /* The agreed state was emptied: nothing remembered of it holds. */

@@ -130,11 +130,13 @@ static bool is_unchanged(struct repair *rp, const struct id *node, const struct 
 /* What the node's operations have replaced; false: not so simple, they stay. */
 static bool undoable_locked(struct capture *c, const struct id *node, struct victims *v)
 {
-	for (const struct entry *e = pending_first(c->pending); e; e = e->next) {
-		if (id_equal(&e->other, node) || e->in_flight)
+	const struct local *l = pending_find(c->pending, node);
+
+	for (const struct entry_link *link = l ? l->queued.first : NULL; link; link = link->next) {
+		const struct entry *e = link->entry;
+
+		if (link == &e->of_other || e->in_flight)
 			return false;
-		if (!id_equal(&e->node, node))
-			continue;
 		if (e->type != OP_CREATE && e->type != OP_WRITE && e->type != OP_SETATTR &&
 			e->type != OP_RENAME)
 			return false;
@@ -149,14 +151,12 @@ static bool undoable_locked(struct capture *c, const struct id *node, struct vic
 
 static int undo_locked(struct capture *c, const struct id *node)
 {
-	struct entry *next;
+	const struct local *l;
 	int r = 0;
 
-	for (struct entry *e = pending_first(c->pending); e && !r; e = next) {
-		next = e->next;
-		if (id_equal(&e->node, node))
-			r = outbox_drop_locked(c, e);
-	}
+	/* The local goes with the last. */
+	while (!r && (l = pending_find(c->pending, node)) && l->queued.first)
+		r = outbox_drop_locked(c, l->queued.first->entry);
 	return r;
 }
 

@@ -23,7 +23,7 @@ static int find_above(struct capture *c, const struct local *l, struct map *abov
 	int r = 0;
 
 	for (size_t i = 0; i < l->names_count && !r; i++) {
-		struct id at = l->names[i].parent;
+		struct id at = l->names[i]->at->parent;
 
 		while (!r && !id_equal(&at, &ID_ROOT) && !map_get(above, at.b, ID_BYTES)) {
 			char *name = NULL;
@@ -42,24 +42,6 @@ static int find_above(struct capture *c, const struct local *l, struct map *abov
 static bool is_above(const struct map *above, const struct id *id)
 {
 	return !id_is_none(id) && map_get(above, id->b, ID_BYTES);
-}
-
-/* How often the node and those above it are named in the queue: where the walk may end. */
-static size_t count_entries(const struct capture *c, const struct local *l, const struct map *above)
-{
-	const void *key;
-	size_t pos = 0, len, n = l->entries;
-	void *value;
-
-	while (map_next(above, &pos, &key, &len, &value)) {
-		struct id dir;
-		const struct local *dl;
-
-		memcpy(dir.b, key, ID_BYTES);
-		dl = pending_find(c->pending, &dir);
-		n += dl ? dl->entries : 0;
-	}
-	return n;
 }
 
 static int add_ref(struct promise *p, struct entry *e)
@@ -89,22 +71,51 @@ static int follow(struct promise *p, struct entry *e)
 	return add_ref(p, e);
 }
 
-static int follow_all(
-	struct capture *c, struct promise *p, const struct map *above, size_t left, bool *ret_is_new)
+static int follow_own(struct promise *p, const struct local *l, bool *ret_is_new)
 {
 	int r = 0;
 
-	for (struct entry *e = pending_last(c->pending); e && left && !r; e = e->prev) {
-		bool own = id_equal(&e->node, &p->node), own_other = id_equal(&e->other, &p->node);
-		bool up = is_above(above, &e->node), up_other = is_above(above, &e->other);
-		size_t named = (size_t)own + own_other + up + up_other;
-
-		left -= named < left ? named : left;
-		if (own && e->type == OP_CREATE)
+	for (struct entry_link *link = l->queued.first; link && !r; link = link->next) {
+		if (link != &link->entry->of_other && link->entry->type == OP_CREATE)
 			*ret_is_new = true;
-		if (own || own_other || (up && (OF_PLACE & 1u << e->type)) ||
-			(up_other && e->type == OP_EXCHANGE))
+		r = follow(p, link->entry);
+	}
+	return r;
+}
+
+/* What says where a directory above is; each operation once. */
+static int follow_above(struct promise *p, const struct local *dir, const struct map *above)
+{
+	int r = 0;
+
+	for (struct entry_link *link = dir->queued.first; link && !r; link = link->next) {
+		struct entry *e = link->entry;
+		bool by_node = is_above(above, &e->node) && (OF_PLACE & 1u << e->type);
+
+		if (id_equal(&e->node, &p->node) || id_equal(&e->other, &p->node))
+			continue;
+		if (link == &e->of_other ? !by_node && e->type == OP_EXCHANGE : by_node)
 			r = follow(p, e);
+	}
+	return r;
+}
+
+static int follow_all(struct capture *c, struct promise *p, const struct local *l, const struct map *above,
+	bool *ret_is_new)
+{
+	const void *key;
+	size_t pos = 0, len;
+	void *value;
+	int r = follow_own(p, l, ret_is_new);
+
+	while (!r && map_next(above, &pos, &key, &len, &value)) {
+		const struct local *dir;
+		struct id id;
+
+		memcpy(id.b, key, ID_BYTES);
+		dir = pending_find(c->pending, &id);
+		if (dir)
+			r = follow_above(p, dir, above);
 	}
 	return r;
 }
@@ -168,7 +179,7 @@ static int resolve(struct capture *c, struct promise *p)
 	above = map_new();
 	r = above ? find_above(c, l, above) : -ENOMEM;
 	if (!r)
-		r = follow_all(c, p, above, count_entries(c, l, above), &is_new);
+		r = follow_all(c, p, l, above, &is_new);
 	map_free(above);
 	if (!r && !is_new && !is_agreed(c, &p->node))
 		r = -EAGAIN;

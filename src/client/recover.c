@@ -54,7 +54,7 @@ static void forget_dirty(struct capture *c, const struct record *r)
 
 	if (!l || l->dirty_lsn != r->lsn)
 		return;
-	l->dirty_lsn = 0;
+	pending_set_dirty(c->pending, l, 0);
 	pending_settle(c->pending, l);
 }
 
@@ -89,7 +89,7 @@ static uint64_t take_dirty(struct capture *c, const struct id *node)
 	uint64_t lsn = l ? l->dirty_lsn : 0;
 
 	if (l)
-		l->dirty_lsn = 0;
+		pending_set_dirty(c->pending, l, 0);
 	return lsn;
 }
 
@@ -120,7 +120,7 @@ static int replay_dirty(struct capture *c, const struct record *r)
 		return -ENOMEM;
 	/* There was a close in between, of which an unsent operation needed no record. */
 	error = l->dirty_lsn ? answer_dirty(c, &r->node, l->dirty_lsn) : 0;
-	l->dirty_lsn = r->lsn;
+	pending_set_dirty(c->pending, l, r->lsn);
 	l->is_synced = false;
 	return error < 0 ? error : 0;
 }
@@ -217,12 +217,10 @@ static int close_dirty(struct capture *c)
 	struct local *l;
 	int r = 0;
 
-	for (size_t pos = 0; !r && pending_next_local(c->pending, &pos, &l);) {
+	while (!r && (l = pending_first_dirty(c->pending))) {
 		uint64_t lsn = l->dirty_lsn;
 
-		if (!lsn)
-			continue;
-		l->dirty_lsn = 0;
+		pending_set_dirty(c->pending, l, 0);
 		r = answer_dirty(c, &l->node, lsn);
 		if (r > 0)
 			r = capture_requeue_locked(c, l, lsn);

@@ -89,6 +89,7 @@ int syncstate_peek_remote_name(
 int syncstate_peek_remotes(
 	struct syncstate *s, uint64_t after, size_t max, struct node_state **ret_nodes, size_t *ret_count);
 int64_t syncstate_peek_remote_count(struct syncstate *s);
+bool syncstate_peek_has_remote(struct syncstate *s); /* at the cost of one row, however many there are */
 
 /* ---- the rest ---- */
 

@@ -52,6 +52,7 @@ static const char *const statements[Q_COUNT_ALL] = {
 	[Q_REMOTE_GET] = "SELECT state FROM remote WHERE id=?1",
 	[Q_REMOTE_NAME] = "SELECT node FROM remote_name WHERE parent=?1 AND name=?2",
 	[Q_REMOTES] = "SELECT state FROM remote WHERE seq>?1 ORDER BY seq LIMIT ?2",
+	[Q_REMOTE_ANY] = "SELECT EXISTS (SELECT 1 FROM remote)",
 	[Q_REMOTE_COUNT] = "SELECT count(*) FROM remote",
 	[Q_META_GET] = "SELECT value FROM meta WHERE key=?1",
 	[Q_DEAD_COUNT] = "SELECT count(*) FROM dead",

@@ -244,3 +244,10 @@ int64_t syncstate_peek_remote_count(struct syncstate *s)
 
 	return sql_get_count(&s->r, Q_REMOTE_COUNT);
 }
+
+bool syncstate_peek_has_remote(struct syncstate *s)
+{
+	MUTEX_GUARD(&s->r.lock);
+
+	return sql_get_count(&s->r, Q_REMOTE_ANY) != 0;
+}

@@ -519,7 +519,7 @@ void upload_read_begin(struct upload_read *u)
 {
 	u->dirfd = -1;
 	u->dir_path = NULL;
-	u->server_has_told = syncstate_peek_remote_count(u->state) != 0;
+	u->server_has_told = syncstate_peek_has_remote(u->state);
 }
 
 void upload_read_end(struct upload_read *u)

@@ -474,7 +474,7 @@ static int forget_dirty(struct fixture *f)
 
 	if (!pending_next_local(f->capture->pending, &pos, &l))
 		return -ENOENT;
-	l->dirty_lsn = 0;
+	pending_set_dirty(f->capture->pending, l, 0);
 	pending_settle(f->capture->pending, l);
 	return 0;
 }

@@ -385,6 +385,27 @@ static void test_came_and_went(void **state)
 	assert_int_equal(f->replayed, 0);
 }
 
+/* However much has happened between its making and its end. */
+static void test_came_and_went_long_after(void **state)
+{
+	struct fixture *f = *state;
+	struct outbox o;
+
+	do_create(f, "", "temporary", KIND_FILE);
+	do_create(f, "", "a", KIND_FILE);
+	for (int i = 0; i < 2500; i++) {
+		do_rename(f, "a", "b", 0);
+		do_rename(f, "b", "a", 0);
+	}
+	do_unlink(f, "temporary");
+	o = collect(f);
+	for (size_t i = 0; i < o.count; i++)
+		assert_string_not_equal(o.items[i].op.name, "temporary");
+	assert_int_equal(operations(f), 5001);
+	outbox_return(f->capture, &o);
+	outbox_fini(&o);
+}
+
 /* An editor's saves, faster than they are sent: only the last one is, in the place of what the server has. */
 static void test_saves_in_a_row(void **state)
 {
@@ -919,6 +940,7 @@ int main(void)
 		TEST(test_closed_while_read),
 		TEST(test_bases),
 		TEST(test_came_and_went),
+		TEST(test_came_and_went_long_after),
 		TEST(test_saves_in_a_row),
 		TEST(test_name_lent),
 		TEST(test_settle_ok),

@@ -130,10 +130,10 @@ static void test_locals_live_as_long_as_needed(void **state)
 	assert_true(id_equal(&got, &id));
 	pending_remove(pending, a);
 	assert_ptr_equal(pending_find(pending, &id), l);
-	l->dirty_lsn = 5;
+	pending_set_dirty(pending, l, 5);
 	pending_remove(pending, b);
 	assert_ptr_equal(pending_find(pending, &id), l);
-	l->dirty_lsn = 0;
+	pending_set_dirty(pending, l, 0);
 	l->pins = 1;
 	pending_settle(pending, l);
 	assert_ptr_equal(pending_find(pending, &id), l);
@@ -311,6 +311,87 @@ static void test_alias_to_a_local(void **state)
 	assert_int_equal(pending_resolve(pending, &object, &got), -ENOENT);
 }
 
+/* The operations of both are one line, in the order of the queue. */
+static void test_alias_keeps_the_order(void **state)
+{
+	struct id from = id_of(2), to = id_of(90);
+	struct entry *e[4];
+	struct local *l;
+	int i = 0;
+
+	put_base(90, &ID_ROOT, "theirs", KIND_FILE);
+	e[0] = create(2, &ID_ROOT, "ours");
+	e[1] = enqueue(OP_SETATTR, 90, 0, NULL, NULL, NULL, NULL);
+	e[2] = enqueue(OP_WRITE, 2, 0, NULL, NULL, NULL, NULL);
+	e[3] = enqueue(OP_RENAME, 3, 90, &ID_ROOT, "new", &ID_ROOT, "theirs");
+	assert_int_equal(pending_alias(pending, &from, &to), 0);
+	l = pending_find(pending, &to);
+	for (struct entry_link *link = l->queued.first; link; link = link->next)
+		assert_ptr_equal(link->entry, e[i++]);
+	assert_int_equal(i, 4);
+	assert_int_equal(l->entries, 4);
+	assert_ptr_equal(pending_unsent(pending, &to, 1u << OP_CREATE | 1u << OP_SETATTR), e[1]);
+	assert_ptr_equal(pending_unsent(pending, &to, 1u << OP_CREATE | 1u << OP_WRITE), e[2]);
+	pending_remove(pending, e[2]);
+	assert_null(pending_unsent(pending, &to, 1u << OP_WRITE));
+	while (pending_first(pending))
+		pending_remove(pending, pending_first(pending));
+	assert_null(pending_find(pending, &to));
+}
+
+/* Who lies under a name by the queue, also when its directory becomes another in which the name is in use. */
+static void test_holder(void **state)
+{
+	struct id ours = id_of(50), theirs = id_of(90), three = id_of(3), four = id_of(4);
+
+	put_base(3, &ID_ROOT, "old", KIND_FILE);
+	assert_null(pending_holder(pending, &ID_ROOT, "old"));
+	create(50, &ID_ROOT, "dir");
+	create(4, &ours, "a");
+	create(5, &ours, "b");
+	create(6, &theirs, "a");
+	assert_ptr_equal(pending_holder(pending, &ours, "a"), pending_find(pending, &four));
+	enqueue(OP_RENAME, 3, 4, &ID_ROOT, "old", &ours, "a");
+	assert_ptr_equal(pending_holder(pending, &ours, "a"), pending_find(pending, &three));
+	assert_null(pending_holder(pending, &ID_ROOT, "old"));
+	assert_int_equal(pending_alias(pending, &ours, &theirs), 0);
+	expect_at(3, &theirs, "a");
+	expect_at(5, &theirs, "b");
+	expect_at(6, &theirs, "a");
+	assert_false(pending_has_name(pending, &ours, "a"));
+	assert_null(pending_holder(pending, &ours, "b"));
+	assert_non_null(pending_holder(pending, &theirs, "a"));
+	/* Each takes its own from the name that is shared now; the rename is the last. */
+	while (pending_first(pending)) {
+		assert_true(pending_has_name(pending, &theirs, "a"));
+		pending_remove(pending, pending_first(pending));
+	}
+	assert_false(pending_has_name(pending, &theirs, "a"));
+	assert_false(pending_has_name(pending, &theirs, "b"));
+	assert_null(pending_holder(pending, &theirs, "a"));
+}
+
+static void test_dirty(void **state)
+{
+	struct local *l[3];
+
+	assert_null(pending_first_dirty(pending));
+	for (uint8_t i = 0; i < 3; i++) {
+		l[i] = pending_find(pending, &create((uint8_t)(i + 2), &ID_ROOT, "x")->node);
+		pending_set_dirty(pending, l[i], i + 10u);
+	}
+	pending_set_dirty(pending, l[1], 20);
+	pending_set_dirty(pending, l[1], 0);
+	pending_set_dirty(pending, l[1], 0);
+	assert_ptr_equal(pending_first_dirty(pending), l[2]);
+	assert_ptr_equal(l[2]->next_dirty, l[0]);
+	assert_null(l[0]->next_dirty);
+	pending_set_dirty(pending, l[2], 0);
+	assert_ptr_equal(pending_first_dirty(pending), l[0]);
+	pending_set_dirty(pending, l[0], 0);
+	assert_null(pending_first_dirty(pending));
+}
+
 #undef TEST
 static void test_names_in_the_queue(void **state)
 {
@@ -399,6 +480,9 @@ int main(void)
 		TEST(test_unsent),
 		TEST(test_alias),
 		TEST(test_alias_to_a_local),
+		TEST(test_alias_keeps_the_order),
+		TEST(test_holder),
+		TEST(test_dirty),
 		TEST(test_names_in_the_queue),
 		TEST(test_name_given_up),
 		TEST(test_names_are_asked_anew),

@@ -333,6 +333,7 @@ static void test_remote(void **state)
 		node_state_fini(&back);
 	}
 	assert_int_equal(syncstate_peek_remote_count(f->s), 5);
+	assert_true(syncstate_peek_has_remote(f->s));
 	assert_int_equal(syncstate_peek_remotes(f->s, 95, 3, &list, &count), 0);
 	assert_int_equal(count, 3);
 	for (size_t i = 0; i < count; i++) {
@@ -380,6 +381,7 @@ static void test_rollback(void **state)
 	syncstate_rollback(f->s);
 	assert_int_equal(syncstate_peek_base(f->s, &n.node, &row), -ENOENT);
 	assert_int_equal(syncstate_peek_remote_count(f->s), 0);
+	assert_false(syncstate_peek_has_remote(f->s));
 	assert_int_equal(syncstate_peek_cursor(f->s, &got), -ENOENT);
 	/* A process that ends in the middle: the same. */
 	{
