@@ -307,6 +307,15 @@ static int settle_replaced(struct settle *st, const struct item *i, bool done)
 	return r;
 }
 
+/* Who was renamed is not agreed: its create was refused. Whom it replaced has left the name here all the
+ * same. */
+static int settle_unknown(struct settle *st, const struct item *i, const struct result *res)
+{
+	if (i->op.type != OP_RENAME || id_is_none(&i->op.other))
+		return 0;
+	return settle_replaced(st, i, is_done(res));
+}
+
 static int settle_rename(
 	struct settle *st, const struct item *i, const struct result *res, struct base_row *row)
 {
@@ -468,7 +477,7 @@ static int settle_item(struct settle *st, const struct item *i, const struct res
 		return r ? r : settle_create(st, i, res);
 	r = syncstate_base_get(st->c->state, &node, &row);
 	if (r)
-		return r == -ENOENT ? 0 : r; /* its create was refused */
+		return r == -ENOENT ? settle_unknown(st, i, res) : r;
 	switch (i->op.type) {
 	case OP_WRITE:
 		r = settle_write(st, i, res, &row);

@@ -122,6 +122,28 @@ static void test_replaced_by_an_equal_one(void **state)
 	}
 }
 
+/* Who took t's name here is not agreed: t has left it all the same, and comes back as it is at the server. */
+static void test_replaced_by_a_refused_one(void **state)
+{
+	struct fixture *f = *state;
+	struct id theirs, ours;
+	struct result r[2];
+	struct outbox o;
+
+	write_file(f, "t", "");
+	theirs = agree(f, &ID_ROOT, "t", 3);
+	do_create(f, "", "new", KIND_FILE);
+	ours = node_of(f, "new");
+	do_rename(f, "new", "t", 0);
+	o = collect(f, 2);
+	r[0] = result_of(OUTCOME_REJECT, &ours, 0, 0);
+	r[1] = result_of(OUTCOME_SUPERSEDED, &ours, 0, 0);
+	answer(f, &o, r);
+	expect_name(f, &ours, "-");
+	expect_name(f, &theirs, "-");
+	expect_remote(f, &theirs, false, 3);
+}
+
 /* They made n, which was free here by then: ours had moved on to m. */
 static void test_name_taken_meanwhile(void **state)
 {
@@ -242,6 +264,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_made_what_was_moved),
 		TEST(test_replaced_by_an_equal_one),
+		TEST(test_replaced_by_a_refused_one),
 		TEST(test_name_taken_meanwhile),
 		TEST(test_removed_a_copy),
 		TEST(test_adopted_with_other_attributes),
