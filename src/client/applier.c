@@ -450,7 +450,8 @@ static void *run(void *arg)
 	bool retry = true;
 
 	while (wait_for_work(a, retry, &pages, &upto)) {
-		int r = link_wait_resumed(a->config.link) ? apply_all(a, pages, upto, &retry) : 0;
+		bool go = link_wait_resumed(a->config.link) && !capture_has_failed(a->config.capture);
+		int r = go ? apply_all(a, pages, upto, &retry) : 0;
 
 		if (r == -ENOSPC || r == -EDQUOT)
 			link_note_error(a->config.link, "no space: changes of others wait");

@@ -194,11 +194,10 @@ static int link_at(struct round *rd, struct job *j, struct spot *s, enum holder 
 	} else {
 		stage_name(stage);
 		r = place_link(c->tree, from.dirfd, from.name, c->tree->stage_fd, stage, &expected);
-		if (!r) {
+		if (!r)
 			r = spot_put(rd, s, holder, other, stage, &placed);
-			if (r)
-				apply_trash(rd, stage);
-		}
+		if (r)
+			apply_trash(rd, stage);
 	}
 	spot_fini(&from);
 	return r;
@@ -267,89 +266,6 @@ static int node_create(struct round *rd, struct job *j)
 	for (size_t i = 1; i < j->r.names_count && !r; i++)
 		r = add_link(rd, j, &j->r.names[i]);
 	return r;
-}
-
-/* ---- other content ---- */
-
-static int replace_first(struct round *rd, struct job *j, struct stat_id *ret_old)
-{
-	const struct applier_config *c = rd->config;
-	const struct dentry *d = &j->s.state.names[0];
-	struct stat_id expected, placed;
-	struct spot s;
-	int r = spot_open(rd, &d->parent, d->name, &s);
-
-	if (r)
-		return r;
-	r = apply_expected(rd, &j->s, &s, &expected);
-	if (!r)
-		r = stage_carry_over(c->tree, j->stage, s.dirfd, s.name);
-	if (!r)
-		r = place_put(c->tree, j->stage, s.dirfd, s.name, &expected, &placed);
-	if (!r) {
-		apply_trash(rd, j->stage);
-		j->staged = false;
-		*ret_old = expected;
-		inode_displaced(c->inodes, &expected);
-		invalidate_entry(c->invalidate, &s.dir, s.name);
-		invalidate_inode(c->invalidate, &expected, true);
-		j->s.disk = placed;
-	}
-	spot_fini(&s);
-	return r;
-}
-
-/* The other names of a group of hard links follow, or it would be split. */
-static int replace_link(struct round *rd, struct job *j, const struct dentry *d, const struct stat_id *old)
-{
-	const struct applier_config *c = rd->config;
-	struct stat_id expected = j->s.disk, displaced = *old, placed;
-	char stage[STAGE_NAME_BYTES];
-	struct spot from, s;
-	int r = spot_open(rd, &j->s.state.names[0].parent, j->s.state.names[0].name, &from);
-
-	if (r)
-		return r;
-	r = spot_open(rd, &d->parent, d->name, &s);
-	expected.ctime_ns = displaced.ctime_ns = 0;
-	stage_name(stage);
-	if (!r) {
-		r = place_link(c->tree, from.dirfd, from.name, c->tree->stage_fd, stage, &expected);
-		if (!r)
-			r = place_put(c->tree, stage, s.dirfd, s.name, &displaced, &placed);
-		apply_trash(rd, stage);
-		if (!r)
-			invalidate_entry(c->invalidate, &s.dir, s.name);
-		spot_fini(&s);
-	}
-	spot_fini(&from);
-	return r;
-}
-
-/* Also when the names have to wait: what is written here from now on goes on from R's content. */
-static int take_content(struct job *j)
-{
-	char *target = j->r.target ? strdup(j->r.target) : NULL;
-
-	if (j->r.target && !target)
-		return -ENOMEM;
-	free(j->s.state.target);
-	j->s.state.target = target;
-	j->s.state.content = j->r.content;
-	j->s.state.c = j->r.c;
-	return 0;
-}
-
-static int node_content(struct round *rd, struct job *j)
-{
-	struct stat_id old;
-	int r = j->s.state.names_count ? replace_first(rd, j, &old) : -EAGAIN;
-
-	if (!r)
-		r = take_content(j);
-	for (size_t i = 1; i < j->s.state.names_count && !r; i++)
-		r = replace_link(rd, j, &j->s.state.names[i], &old);
-	return r ? r : apply_bind(rd, j);
 }
 
 /* ---- other names ---- */
@@ -587,7 +503,7 @@ static int run_steps(struct round *rd, struct job *j)
 	if (j->has_s && steps && apply_is_busy(rd, &j->r.node, &j->s.disk))
 		return -EAGAIN;
 	if (steps & PLAN_CONTENT)
-		r = node_content(rd, j);
+		r = apply_content(rd, j);
 	if (!r && steps & PLAN_NAMES)
 		r = node_names(rd, j);
 	if (!r && steps & PLAN_ATTR && !(steps & PLAN_CONTENT) && j->r.kind != KIND_DIR)
@@ -605,7 +521,8 @@ static void place_job(struct round *rd, struct job *j)
 		return;
 	j->state = JOB_ACTIVE;
 	FAILPOINT("A4");
-	r = apply_claim(rd, j);
+	/* Without a journal there may be changes here that nothing tells of. */
+	r = capture_has_failed(rd->config->capture) ? -EAGAIN : apply_claim(rd, j);
 	if (!r)
 		r = run_steps(rd, j);
 	j->state = r ? JOB_WAIT : JOB_DONE;

@@ -271,6 +271,23 @@ static bool is_left(struct round *rd, const struct spot *s)
 	return left;
 }
 
+/* Aside under its further name already: that one is enough. */
+static int give_up_name(struct round *rd, struct spot *s, struct stat_id *ret_left)
+{
+	struct stat_id expected = s->now;
+	char trash[STAGE_NAME_BYTES];
+	int r;
+
+	expected.ctime_ns = 0; /* of any of its names */
+	apply_trash_name(trash, &expected);
+	r = place_take(rd->config->tree, s->dirfd, s->name, &expected, trash);
+	if (r)
+		return r;
+	apply_trash(rd, trash);
+	*ret_left = s->now;
+	return 0;
+}
+
 int apply_set_aside(struct round *rd, struct job *other, struct spot *s)
 {
 	const struct applier_config *c = rd->config;
@@ -285,7 +302,10 @@ int apply_set_aside(struct round *rd, struct job *other, struct spot *s)
 	r = spot_find(rd, &s->parent, name, &to);
 	if (r)
 		return r;
-	r = place_move(c->tree, s->dirfd, s->name, to.dirfd, name, &s->now, &placed);
+	if (to.now.ino && stat_id_same_object(&to.now, &s->now))
+		r = give_up_name(rd, s, &placed);
+	else
+		r = place_move(c->tree, s->dirfd, s->name, to.dirfd, name, &s->now, &placed);
 	spot_fini(&to);
 	if (r)
 		return r;

@@ -32,6 +32,9 @@ int spot_restat(struct spot *s);
 int spot_put(struct round *rd, struct spot *s, enum holder holder, struct job *other, const char *stage,
 	struct stat_id *ret_placed);
 
+/* apply_content.c: the staged content under all names that the node has here; after an error under none. */
+int apply_content(struct round *rd, struct job *j);
+
 /* Holds the job's node for this round, when it still is as its plan has it; -EAGAIN. */
 int apply_claim(struct round *rd, struct job *j);
 /*

@@ -25,6 +25,7 @@ struct capture {
 	uint64_t aliases; /* how often nodes of ours became others: who has named some looks again */
 	uint64_t wakeups; /* grows with every signal of work */
 	struct map *replayed; /* recovery: intents without an outcome, by lsn */
+	struct map *became; /* what nodes had become when the journal was replayed: id -> struct id */
 	struct promise *promises; /* calls that wait for the server */
 	bool awaited_last; /* the last batch was of what they wait for */
 	uint64_t deferred; /* calls that were answered before the server had it all (await.h) */
@@ -56,5 +57,8 @@ int capture_requeue_locked(struct capture *c, struct local *l, uint64_t dirty_ls
 /* Appends INTENT and DONE for what is a fact already (found by the scan, an attribute change absorbed too
  * late), and queues it. */
 int capture_fact_locked(struct capture *c, struct record *r, const struct stat_id *object);
+
+/* recover.c: what the node had become when the journal was replayed; else itself. */
+const struct id *capture_replayed_id(const struct capture *c, const struct id *node);
 
 #endif

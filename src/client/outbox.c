@@ -40,11 +40,6 @@ void outbox_fini(struct outbox *o)
 	*o = (struct outbox){0};
 }
 
-static bool same_name(const struct id *a, const char *an, const struct id *b, const char *bn)
-{
-	return an && bn && id_equal(a, b) && strcmp(an, bn) == 0;
-}
-
 /* ---- what waits for what ---- */
 
 /* The directory that an operation removes, if it does: whatever happened in it goes first. */
@@ -66,6 +61,15 @@ static size_t inside_key(struct inside_key *key, const struct id *dir)
 	return ID_BYTES + 1;
 }
 
+/* Where a directory may go hangs on where those above its new place are by then: such moves keep their order.
+ */
+static bool moves_dir(enum op_type type, enum kind kind)
+{
+	return type == OP_EXCHANGE || (type == OP_RENAME && kind != KIND_FILE && kind != KIND_SYMLINK);
+}
+
+static const char dir_moves[] = "moves of directories"; /* a key */
+
 static bool touches(const struct map *blocked, const struct entry *e)
 {
 	const struct id *ids[4] = {&e->node, &e->other, &e->parent, &e->new_parent},
@@ -80,6 +84,8 @@ static bool touches(const struct map *blocked, const struct entry *e)
 			return true;
 	}
 	if (dir && map_get(blocked, &inside, inside_key(&inside, dir)))
+		return true;
+	if (moves_dir(e->type, e->kind) && map_get(blocked, dir_moves, sizeof(dir_moves)))
 		return true;
 	if (e->name && map_get(blocked, &key, name_key(&key, &e->parent, e->name)))
 		return true;
@@ -98,6 +104,8 @@ static int block(struct map *blocked, const struct entry *e)
 		r = map_put(blocked, &inside, inside_key(&inside, &e->new_parent), blocked);
 	if (!r && !id_is_none(&e->other))
 		r = map_put(blocked, e->other.b, ID_BYTES, blocked);
+	if (!r && moves_dir(e->type, e->kind))
+		r = map_put(blocked, dir_moves, sizeof(dir_moves), blocked);
 	if (!r && e->name)
 		r = map_put(blocked, &key, name_key(&key, &e->parent, e->name), blocked);
 	if (!r && e->new_name)
@@ -113,6 +121,8 @@ bool outbox_depends(const struct item *b, const struct item *a)
 
 	if (dir && (id_equal(dir, &x->parent) || id_equal(dir, &x->new_parent)))
 		return true;
+	if (moves_dir(x->type, x->kind) && moves_dir(y->type, y->kind))
+		return true;
 	for (int i = 0; i < 4; i++) {
 		if (id_is_none(touched[i]))
 			continue;
@@ -126,121 +136,6 @@ bool outbox_depends(const struct item *b, const struct item *a)
 }
 
 /* ---- collecting ---- */
-
-/*
- * A file that was made, and is gone before any of it was sent: removed, or replaced by the next one under its
- * name (an editor's saves, git's lock files). Nobody need ever hear of it, and nobody could: its bytes are no
- * more. What it had replaced itself, its end replaces.
- */
-struct ghost {
-	struct entry *end; /* the unlink of it, or the rename over it */
-	struct id replaced; /* what it had taken the name of; ID_NONE */
-	bool remains; /* that has other names */
-};
-
-/* One more operation on the ghost; false: not so simple, it is sent as it happened. */
-static bool ghost_step(struct ghost *g, struct entry *e, const struct id *node, struct entry **last_rename)
-{
-	if (e->in_flight || e->type == OP_LINK || e->type == OP_EXCHANGE)
-		return false;
-	if (e->type == OP_WRITE || e->type == OP_SETATTR)
-		return true; /* after a restart also behind the end */
-	if (g->end)
-		return false;
-	if (id_equal(&e->other, node)) {
-		g->end = e;
-		return true;
-	}
-	if (e->type == OP_UNLINK)
-		g->end = e;
-	if (e->type != OP_RENAME)
-		return true;
-	if (!id_is_none(&g->replaced))
-		return false;
-	g->replaced = e->other;
-	g->remains = e->remains;
-	*last_rename = e;
-	return true;
-}
-
-static bool find_ghost(struct capture *c, struct entry *create, struct ghost *ret_ghost)
-{
-	struct local *l = pending_find(c->pending, &create->node);
-	struct entry *last_rename = NULL;
-	struct ghost g = {.replaced = ID_NONE};
-
-	if (create->type != OP_CREATE || create->kind == KIND_DIR || !l || l->names_count)
-		return false;
-	if (l->queued.first != &create->of_node)
-		return false;
-	for (struct entry_link *link = l->queued.first; link; link = link->next) {
-		if (!ghost_step(&g, link->entry, &create->node, &last_rename))
-			return false;
-	}
-	if (!g.end)
-		return false;
-	if (!id_is_none(&g.replaced)) {
-		const struct entry *end = g.end;
-		bool by_rename = id_equal(&end->other, &create->node);
-
-		if (!same_name(&last_rename->new_parent, last_rename->new_name,
-			    by_rename ? &end->new_parent : &end->parent,
-			    by_rename ? end->new_name : end->name))
-			return false;
-	}
-	*ret_ghost = g;
-	return true;
-}
-
-int outbox_drop_locked(struct capture *c, struct entry *e)
-{
-	cleanup_free uint64_t *lsns = calloc(2 + e->absorbed_count, sizeof(*lsns));
-	size_t count = 0;
-	int r;
-
-	if (!lsns)
-		return -ENOMEM;
-	lsns[count++] = e->lsn;
-	if (e->dirty_lsn)
-		lsns[count++] = e->dirty_lsn;
-	for (size_t i = 0; i < e->absorbed_count; i++)
-		lsns[count++] = e->absorbed[i];
-	r = journal_ack(c->journal, lsns, count);
-	pending_remove(c->pending, e);
-	capture_settled_locked(c);
-	return r;
-}
-
-/*
- * Drops every operation of the ghost, in one record: half of it after a power loss would be of a node that
- * nobody knows. When its end stays, as one on what the ghost had replaced, the others stay in the journal
- * until that is settled: a replay comes to the same.
- */
-static int lay_ghost(struct capture *c, struct entry *create, const struct ghost *g, struct entry **ret_next)
-{
-	struct id node = create->node;
-	bool end_stays = id_equal(&g->end->other, &node) || !id_is_none(&g->replaced);
-	struct entry *into = end_stays ? g->end : create;
-	struct entry_link *next;
-	int r = end_stays ? pending_retarget(c->pending, g->end, &node, &g->replaced) : 0;
-
-	if (end_stays) {
-		const struct local *replaced = pending_find(c->pending, &g->replaced);
-
-		/* The end is later than the name went: others that were there then may have gone before it.
-		 */
-		g->end->remains = g->remains && replaced && replaced->names_count;
-	}
-	*ret_next = create->next;
-	while (*ret_next && id_equal(&(*ret_next)->node, &node))
-		*ret_next = (*ret_next)->next;
-	for (struct entry_link *link = &create->of_node; link && !r; link = next) {
-		next = link->next;
-		if (link->entry != into)
-			r = pending_absorb(c->pending, into, link->entry);
-	}
-	return r || end_stays ? r : outbox_drop_locked(c, create);
-}
 
 static char *copy(const char *s, int *error)
 {
@@ -351,15 +246,16 @@ static int collect_locked(struct capture *c, size_t max, bool awaited, struct ma
 	uint64_t now = clock_mono_ms();
 	struct entry *e = pending_first(c->pending), *next;
 	struct last_dir last = {.path = BUF_INIT};
-	struct ghost ghost;
 	int r = 0;
 
 	for (size_t looked = 0; e && looked < LOOK_AHEAD_MAX && o->count < max && !r; e = next, looked++) {
 		next = e->next;
 		if (e->in_flight)
 			continue;
-		if (find_ghost(c, e, &ghost)) {
-			r = lay_ghost(c, e, &ghost, &next);
+		r = ghost_lay_locked(c, e, &next);
+		if (r) {
+			o->freed |= r > 0;
+			r = r > 0 ? 0 : r;
 			continue;
 		}
 		if (e->not_before_ms > now && (!o->next_due_ms || e->not_before_ms < o->next_due_ms))
@@ -403,6 +299,8 @@ int outbox_collect(struct capture *c, size_t max, struct outbox *ret_outbox)
 		r = collect_by_turns_locked(c, max, &o);
 		mutex_unlock(&c->lock);
 	}
+	if (o.freed)
+		c->released(c->released_arg);
 	if (r) {
 		outbox_return(c, &o);
 		outbox_fini(&o);
@@ -436,17 +334,6 @@ void outbox_return(struct capture *c, struct outbox *o)
 			o->items[i].entry->in_flight = false;
 		o->items[i].entry = NULL;
 	}
-}
-
-int outbox_drop(struct capture *c, struct item *item)
-{
-	int r;
-
-	mutex_lock(&c->lock);
-	r = outbox_drop_locked(c, item->entry);
-	mutex_unlock(&c->lock);
-	item->entry = NULL;
-	return r;
 }
 
 bool outbox_wait(struct capture *c, uint64_t *seen_wakeups, uint64_t deadline_ms)

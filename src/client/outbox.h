@@ -43,6 +43,7 @@ struct outbox {
 	size_t count;
 	uint64_t next_due_ms; /* when the first of those put off may be tried again; 0: none waits for time */
 	struct map *alias; /* of this batch: our node id -> struct id */
+	bool freed; /* operations were dropped: the applier may go on with their nodes */
 };
 
 void outbox_fini(struct outbox *o);

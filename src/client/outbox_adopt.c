@@ -45,6 +45,8 @@ static int settle_adopted(struct adopting *a, const struct item *i)
 	}
 	if (!r)
 		r = syncstate_base_put(a->c->state, &row);
+	if (!r)
+		r = syncstate_alias_put(a->c->state, &i->op.node, &n->node);
 	if (!r && same_attr && n->names_count == 1)
 		r = syncstate_remote_delete(a->c->state, &n->node);
 	base_row_fini(&row);
@@ -100,27 +102,23 @@ static int settle_all_adopted(struct adopting *a, size_t *ret_upto)
 	return r;
 }
 
+static bool is_adopted(const struct item *i)
+{
+	return i->adopt;
+}
+
 static int let_adopted_go(struct capture *c, struct outbox *o, size_t upto)
 {
-	struct let_go g;
-	int r = let_go_init(&g, o);
+	int r = 0;
 
-	if (r)
-		return r;
-	mutex_lock(&c->lock);
+	MUTEX_GUARD(&c->lock);
 	for (size_t i = 0; i < upto && !r; i++) {
 		if (!o->items[i].adopt)
 			continue;
 		c->aliases++;
 		r = pending_alias(c->pending, &o->items[i].op.node, &o->items[i].remote.node);
-		let_go_item_locked(c, &o->items[i], &g);
 	}
-	if (!r)
-		r = journal_ack(c->journal, g.lsns, g.count);
-	capture_settled_locked(c);
-	mutex_unlock(&c->lock);
-	free(g.lsns);
-	return r;
+	return let_go_items_locked(c, o->items, upto, is_adopted, r);
 }
 
 int outbox_adopt(struct capture *c, struct outbox *o)

@@ -56,7 +56,7 @@ static int claim_locked(struct capture *c, struct item *i, struct map *by_lsn)
 
 	/* A power loss takes the end of the journal, and its numbers are given again: then it is another one.
 	 */
-	if (!e || e->type != i->op.type || !id_equal(&e->node, &i->op.node))
+	if (!e || e->type != i->op.type || !id_equal(&e->node, capture_replayed_id(c, &i->op.node)))
 		return 0;
 	r = queue_newer(c, i, e);
 	e->in_flight = true;

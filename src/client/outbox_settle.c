@@ -25,12 +25,18 @@ struct id outbox_alias(const struct outbox *o, const struct id *id)
 	return to ? *to : *id;
 }
 
-static int note_alias(struct outbox *o, const struct id *from, const struct id *to)
+/* For the queue when the batch is settled, and in the same transaction for a journal that is replayed. */
+static int note_alias(struct settle *st, const struct id *from, const struct id *to)
 {
+	struct outbox *o = st->o;
 	struct id *copy;
+	int r;
 
-	if (id_equal(from, to) || map_get(o->alias, from->b, ID_BYTES))
+	if (id_equal(from, to))
 		return 0;
+	r = syncstate_alias_put(st->c->state, from, to);
+	if (r || map_get(o->alias, from->b, ID_BYTES))
+		return r;
 	copy = malloc(sizeof(*copy));
 	if (!copy)
 		return -ENOMEM;
@@ -174,7 +180,7 @@ static int unify(struct settle *st, const struct item *i, const struct result *r
 	int r = syncstate_base_get(st->c->state, &res->node, &there);
 
 	if (r == -ENOENT)
-		return note_alias(st->o, &i->op.node, &res->node);
+		return note_alias(st, &i->op.node, &res->node);
 	if (r)
 		return r;
 	base_row_fini(&there);
@@ -541,49 +547,14 @@ static int follow_aliases_locked(struct capture *c, const struct outbox *o)
 	return r;
 }
 
-void let_go_item_locked(struct capture *c, struct item *i, struct let_go *g)
-{
-	struct entry *e = i->entry;
-
-	g->lsns[g->count++] = e->lsn;
-	if (e->dirty_lsn)
-		g->lsns[g->count++] = e->dirty_lsn;
-	if (i->refused)
-		pending_refuse(e, -EIO);
-	for (size_t k = 0; k < e->absorbed_count; k++)
-		g->lsns[g->count++] = e->absorbed[k];
-	pending_remove(c->pending, e);
-	i->entry = NULL;
-}
-
-int let_go_init(struct let_go *g, const struct outbox *o)
-{
-	size_t room = 1;
-
-	for (size_t i = 0; i < o->count; i++)
-		room += o->items[i].entry ? 2 + o->items[i].entry->absorbed_count : 0;
-	*g = (struct let_go){.lsns = calloc(room, sizeof(*g->lsns))};
-	return g->lsns ? 0 : -ENOMEM;
-}
-
 int outbox_let_go(struct capture *c, struct outbox *o)
 {
-	struct let_go g;
-	int r = let_go_init(&g, o);
+	int r;
 
-	if (r)
-		return r;
 	mutex_lock(&c->lock);
-	r = follow_aliases_locked(c, o);
-	for (size_t i = 0; i < o->count; i++) {
-		if (o->items[i].entry)
-			let_go_item_locked(c, &o->items[i], &g);
-	}
-	if (!r)
-		r = journal_ack(c->journal, g.lsns, g.count);
-	capture_settled_locked(c);
+	r = let_go_items_locked(c, o->items, o->count, NULL, follow_aliases_locked(c, o));
 	mutex_unlock(&c->lock);
-	free(g.lsns);
+	c->released(c->released_arg);
 	return r;
 }
 
@@ -596,7 +567,5 @@ int outbox_settle(struct capture *c, struct outbox *o, const struct batch_reply 
 	if (!r)
 		r = outbox_let_go(c, o);
 	FAILPOINT("O5");
-	if (!r)
-		c->released(c->released_arg);
 	return r;
 }

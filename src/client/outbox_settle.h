@@ -6,6 +6,8 @@
 #include "capture_internal.h"
 #include "outbox.h"
 
+#include <string.h>
+
 /* The node that id has become in this batch, or id. */
 struct id outbox_alias(const struct outbox *o, const struct id *id);
 /*
@@ -16,13 +18,28 @@ int settle_take_name(
 	struct syncstate *s, struct base_row *row, const struct id *parent, const char *name, uint64_t l);
 int settle_copy_bytes(struct blob *to, const struct blob *from);
 
-/* Items that leave queue and journal. */
+static inline bool same_name(const struct id *a, const char *an, const struct id *b, const char *bn)
+{
+	return an && bn && id_equal(a, b) && strcmp(an, bn) == 0;
+}
+
+/* Entries that leave queue and journal together. */
 struct let_go {
-	uint64_t *lsns; /* room for all of the batch */
+	struct entry **entries;
 	size_t count;
 };
 
-int let_go_init(struct let_go *g, const struct outbox *o);
-void let_go_item_locked(struct capture *c, struct item *i, struct let_go *g);
+int let_go_add(struct let_go *g, struct entry *e);
+/* All of them, or, after an error (the given one, or the journal's), none. g is empty afterwards. */
+int let_go_locked(struct capture *c, struct let_go *g, int error);
+/* The same of those of a batch that which() tells (NULL: all), which have no entry from then on. */
+int let_go_items_locked(
+	struct capture *c, struct item *items, size_t count, bool (*which)(const struct item *), int error);
+
+/*
+ * When what create has made is gone before any of it was sent, nobody need hear of it: 1, and *ret_next is
+ * where the queue goes on (NULL: it ends). 0: it is to be sent.
+ */
+int ghost_lay_locked(struct capture *c, struct entry *create, struct entry **ret_next);
 
 #endif

@@ -18,7 +18,67 @@
 struct replayed {
 	struct record record; /* INTENT, CLOSED or DIRTY; its strings are ours */
 	struct entry *entry; /* once queued */
+	bool is_settled; /* the agreed state has it, only that was not noted here any more */
 };
+
+/* ---- nodes that became others ---- */
+
+static int note_became(void *arg, const struct id *node, const struct id *became)
+{
+	struct capture *c = arg;
+	struct id *copy = malloc(sizeof(*copy));
+	int r = copy ? map_put(c->became, node->b, ID_BYTES, copy) : -ENOMEM;
+
+	if (r)
+		free(copy);
+	else
+		*copy = *became;
+	return r;
+}
+
+const struct id *capture_replayed_id(const struct capture *c, const struct id *node)
+{
+	const struct id *next = node;
+
+	/* Each became another once; more steps than there are would be a ring, which nobody has written. */
+	for (size_t left = map_count(c->became); next && left; left--) {
+		next = map_get(c->became, node->b, ID_BYTES);
+		node = next ? next : node;
+	}
+	return node;
+}
+
+static void forget_became(struct capture *c)
+{
+	const void *key;
+	size_t pos = 0, len;
+	void *value;
+
+	while (c->became && map_next(c->became, &pos, &key, &len, &value))
+		free(value);
+	map_free(c->became);
+	c->became = NULL;
+}
+
+/* Once nothing is replayed that names them, they are not needed any more. */
+static int clear_became(struct capture *c)
+{
+	int r;
+
+	if (!map_count(c->became) || pending_count(c->pending))
+		return 0;
+	r = syncstate_begin(c->state, false);
+	if (r)
+		return r;
+	r = syncstate_aliases_clear(c->state);
+	if (r) {
+		syncstate_rollback(c->state);
+		return r;
+	}
+	return syncstate_commit(c->state);
+}
+
+/* ---- records ---- */
 
 static int copy_record(const struct record *from, struct record *to)
 {
@@ -154,21 +214,37 @@ static int replay_done(struct capture *c, const struct record *r)
 {
 	struct replayed *rp = map_get(c->replayed, &r->intent_lsn, sizeof(r->intent_lsn));
 
-	if (!rp || rp->entry)
+	if (!rp || rp->entry || rp->is_settled)
 		return 0;
 	if (r->ok)
 		return enqueue(c, rp, r);
 	return 0; /* its ACKED follows */
 }
 
-static int replay(void *arg, const struct record *r)
+static int replay_intent(struct capture *c, const struct record *r, bool is_settled)
+{
+	struct replayed *rp;
+	int error = remember(c, r, &rp);
+
+	if (!error)
+		rp->is_settled = is_settled;
+	return error;
+}
+
+static int replay(void *arg, const struct record *said)
 {
 	struct capture *c = arg;
-	struct replayed *rp;
+	struct record is = *said, *r = &is; /* its strings are borrowed */
+	bool other;
 
+	r->node = *capture_replayed_id(c, &said->node);
+	r->other = *capture_replayed_id(c, &said->other);
+	r->parent = *capture_replayed_id(c, &said->parent);
+	r->new_parent = *capture_replayed_id(c, &said->new_parent);
+	other = !id_equal(&r->node, &said->node);
 	switch (r->type) {
 	case RECORD_INTENT:
-		return remember(c, r, &rp);
+		return replay_intent(c, r, other && r->op == OP_CREATE);
 	case RECORD_DONE:
 		return replay_done(c, r);
 	case RECORD_DIRTY:
@@ -274,14 +350,20 @@ static int open_parts(struct capture *c, const struct capture_config *config)
 		return r;
 	c->pending = pending_new(config->state);
 	c->replayed = map_new();
-	if (!c->pending || !c->replayed)
+	c->became = map_new();
+	if (!c->pending || !c->replayed || !c->became)
 		return -ENOMEM;
+	r = syncstate_aliases(config->state, note_became, c);
+	if (r)
+		return r;
 	mutex_lock(&c->lock);
 	r = journal_open(config->state_dirfd, replay, c, &c->journal);
 	if (!r)
 		r = end_replay(c);
 	if (!r)
 		r = close_dirty(c);
+	if (!r)
+		r = clear_became(c);
 	mutex_unlock(&c->lock);
 	return r;
 }
@@ -323,6 +405,7 @@ void capture_close(struct capture *c)
 	journal_close(c->journal);
 	pending_free(c->pending);
 	forget_replayed(c);
+	forget_became(c);
 	cond_fini(&c->settled);
 	cond_fini(&c->awaited);
 	cond_fini(&c->scan);

@@ -112,6 +112,15 @@ int syncstate_intent_put(struct syncstate *s, const struct apply_intent *i);
 int syncstate_intents_clear(struct syncstate *s);
 int syncstate_intents(struct syncstate *s, int (*fn)(void *arg, const struct apply_intent *i), void *arg);
 
+/*
+ * Nodes of ours that became others: records of the journal name them by what they were. put and clear belong
+ * into a transaction.
+ */
+int syncstate_alias_put(struct syncstate *s, const struct id *node, const struct id *became);
+int syncstate_aliases(
+	struct syncstate *s, int (*fn)(void *arg, const struct id *node, const struct id *became), void *arg);
+int syncstate_aliases_clear(struct syncstate *s);
+
 /* An operation that the server refused for ever. */
 int syncstate_dead_letter_put(struct syncstate *s, uint64_t opno, const char *what, const char *why);
 int64_t syncstate_peek_dead_letters(struct syncstate *s);

@@ -26,6 +26,7 @@ enum statement {
 	Q_REMOTE_COUNT,
 	Q_META_GET,
 	Q_DEAD_COUNT,
+	Q_ALIASES,
 	Q_INTENTS,
 	Q_READS, /* those above exist on both connections */
 	Q_BASE_PUT = Q_READS,
@@ -39,6 +40,8 @@ enum statement {
 	Q_META_PUT,
 	Q_INTENT_PUT,
 	Q_INTENTS_CLEAR,
+	Q_ALIAS_PUT,
+	Q_ALIASES_CLEAR,
 	Q_DEAD_PUT,
 	Q_COUNT_ALL,
 };

@@ -32,7 +32,8 @@ static const char schema[] =
 	"CREATE INDEX IF NOT EXISTS remote_name_node ON remote_name(node);"
 	"CREATE TABLE IF NOT EXISTS apply_intent(stage TEXT PRIMARY KEY, node BLOB, ino INT, btime INT, "
 	"state BLOB);"
-	"CREATE TABLE IF NOT EXISTS dead(opno INT, what TEXT, why TEXT);";
+	"CREATE TABLE IF NOT EXISTS dead(opno INT, what TEXT, why TEXT);"
+	"CREATE TABLE IF NOT EXISTS alias(node BLOB PRIMARY KEY, became BLOB);";
 
 static const char *const statements[Q_COUNT_ALL] = {
 	[Q_BASE_GET] = "SELECT "
@@ -56,6 +57,7 @@ static const char *const statements[Q_COUNT_ALL] = {
 	[Q_REMOTE_COUNT] = "SELECT count(*) FROM remote",
 	[Q_META_GET] = "SELECT value FROM meta WHERE key=?1",
 	[Q_DEAD_COUNT] = "SELECT count(*) FROM dead",
+	[Q_ALIASES] = "SELECT node,became FROM alias",
 	[Q_INTENTS] = "SELECT stage,node,ino,btime,state FROM apply_intent",
 	[Q_BASE_PUT] =
 		"INSERT OR REPLACE INTO "
@@ -72,6 +74,8 @@ static const char *const statements[Q_COUNT_ALL] = {
 	[Q_INTENT_PUT] =
 		"INSERT OR REPLACE INTO apply_intent(stage,node,ino,btime,state) VALUES(?1,?2,?3,?4,?5)",
 	[Q_INTENTS_CLEAR] = "DELETE FROM apply_intent",
+	[Q_ALIAS_PUT] = "INSERT OR REPLACE INTO alias(node,became) VALUES(?1,?2)",
+	[Q_ALIASES_CLEAR] = "DELETE FROM alias",
 	[Q_DEAD_PUT] = "INSERT INTO dead(opno,what,why) VALUES(?1,?2,?3)",
 };
 
@@ -194,10 +198,10 @@ int syncstate_forget_all(struct syncstate *s)
 	}
 	return exec(&s->w,
 		"DELETE FROM node; DELETE FROM name; DELETE FROM remote; DELETE FROM remote_name;"
-		"DELETE FROM apply_intent; DELETE FROM meta WHERE key='cursor'");
+		"DELETE FROM apply_intent; DELETE FROM alias; DELETE FROM meta WHERE key='cursor'");
 }
 
-/* ---- intents, dead letters ---- */
+/* ---- intents, aliases, dead letters ---- */
 
 int syncstate_intent_put(struct syncstate *s, const struct apply_intent *i)
 {
@@ -242,6 +246,38 @@ int syncstate_intents(struct syncstate *s, int (*fn)(void *arg, const struct app
 	}
 	sqlite3_reset(st);
 	return r;
+}
+
+int syncstate_alias_put(struct syncstate *s, const struct id *node, const struct id *became)
+{
+	sqlite3_stmt *st = s->w.st[Q_ALIAS_PUT];
+
+	sql_bind_id(st, 1, node);
+	sql_bind_id(st, 2, became);
+	return sql_run(&s->w, Q_ALIAS_PUT);
+}
+
+int syncstate_aliases(
+	struct syncstate *s, int (*fn)(void *arg, const struct id *node, const struct id *became), void *arg)
+{
+	sqlite3_stmt *st = s->r.st[Q_ALIASES];
+	int r;
+
+	MUTEX_GUARD(&s->r.lock);
+	while ((r = sql_row(&s->r, Q_ALIASES)) > 0) {
+		struct id node = sql_column_id(st, 0), became = sql_column_id(st, 1);
+
+		r = fn(arg, &node, &became);
+		if (r)
+			break;
+	}
+	sqlite3_reset(st);
+	return r;
+}
+
+int syncstate_aliases_clear(struct syncstate *s)
+{
+	return sql_run(&s->w, Q_ALIASES_CLEAR);
 }
 
 int syncstate_dead_letter_put(struct syncstate *s, uint64_t opno, const char *what, const char *why)

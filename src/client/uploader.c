@@ -501,7 +501,9 @@ static void *run(void *arg)
 
 		if (!link_wait_up(u->config.link))
 			break;
-		if (u->unsettled) {
+		if (capture_has_failed(u->config.capture)) { /* it cannot be noted what has been sent */
+			r = -EIO;
+		} else if (u->unsettled) {
 			r = resend(u);
 		} else if (checked) {
 			r = one_batch(u, &idle);

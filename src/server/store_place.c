@@ -285,21 +285,30 @@ static int content_done(struct place *p, const struct step *step)
 	return staged.ino != step->staged.ino || staged.btime_ns != step->staged.btime_ns;
 }
 
-/* A ctime moves also with links and attributes: where only it differs, the bytes are looked at. */
-static bool content_unchanged(const struct step *step, int dir, const struct stat_id *expect)
+/*
+ * A ctime moves also with links and attributes: where only it differs, the bytes are looked at. 1, 0; -errno:
+ * who cannot look does not know that somebody has changed it.
+ */
+static int content_unchanged(const struct step *step, int dir, const struct stat_id *expect)
 {
 	cleanup_fd int fd = -1;
 	struct stat_id is;
 	struct content content;
+	int r = tree_stat(dir, step->name, &is);
 
-	if (tree_stat(dir, step->name, &is) < 0 || !stat_id_same_object(&is, expect) ||
-		!same_content(&is, expect))
-		return false;
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	if (!stat_id_same_object(&is, expect) || !same_content(&is, expect))
+		return 0;
 	if (is.ctime_ns == expect->ctime_ns || step->again || step->kind != KIND_FILE)
-		return true;
+		return 1;
 	fd = openat(dir, step->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	return fd >= 0 && tree_hash_file(fd, &content, NULL, &is) == 0 && step->has_old &&
-		hash_equal(&content.hash, &step->old.hash);
+	if (fd < 0)
+		return errno == EIO || errno == ENOMEM || errno == ENFILE || errno == EMFILE ? -errno : 0;
+	r = tree_hash_file(fd, &content, NULL, &is);
+	if (r < 0)
+		return r == -EAGAIN ? 0 : r;
+	return step->has_old && hash_equal(&content.hash, &step->old.hash);
 }
 
 static int place_content(struct place *p, const struct step *step, int dir)
@@ -316,7 +325,10 @@ static int place_content(struct place *p, const struct step *step, int dir)
 		if (r)
 			return r == 1 ? dispose(p, step) : r == -ENOENT ? 0 : r;
 	}
-	expect.ctime_ns = content_unchanged(step, dir, &expect) ? 0 : expect.ctime_ns;
+	r = content_unchanged(step, dir, &expect);
+	if (r < 0)
+		return r;
+	expect.ctime_ns = r ? 0 : expect.ctime_ns;
 	p->group_expect = expect;
 	r = stage_carry_over(p->t, step->stage, dir, step->name);
 	if (r == 0 || r == -ENOENT || r == -ESTALE)
@@ -480,13 +492,24 @@ static bool is_as_left(struct place *p, const struct step *step, int dir, const 
 		hash_equal(&content.hash, &step->content.hash);
 }
 
+/* A later step has taken the name away before the crash: then this one was done, too. */
+static int attrs_before(struct place *p, const struct step *step, const struct stat_id *expect)
+{
+	struct stat_id now = *expect;
+
+	if (step->kind != KIND_DIR)
+		now.mtime_ns = step->mtime_ns;
+	now.ctime_ns = 0;
+	return id_set(p, &step->node, &now);
+}
+
 static int place_attrs(struct place *p, const struct step *step, int dir)
 {
 	struct stat_id expect = expected(p, &step->node, &step->expect), is, now;
 	int r = look(dir, step->name, &expect, &is);
 
 	if (r <= 0)
-		return r < 0 ? r : p->redo ? 0 : torn(p, step, "it was changed");
+		return r < 0 ? r : p->redo ? attrs_before(p, step, &expect) : torn(p, step, "it was changed");
 	p->sync_all = true;
 	r = place_attr(p->t, dir, step->name, &is, step->mode, step->mtime_ns, &step->xattr, &now);
 	if (r == -EOPNOTSUPP || r == -EPERM || r == -E2BIG || r == -ENOSPC)

@@ -410,9 +410,14 @@ int txn_commit(struct txn *x)
 	FAILPOINT("C4");
 	r = meta_commit(s->meta);
 	FAILPOINT("C4b");
-	if (r < 0) {
+	if (r == -ENOSPC) {
 		txn_rollback(x);
-		return r == -ENOSPC ? r : store_fail(s, "commit", r);
+		return r;
+	}
+	if (r < 0) { /* nobody knows whether it is on disk: the next start does, and needs what is staged */
+		meta_rollback(s->meta);
+		txn_fini(x, false);
+		return store_fail(s, "commit", r);
 	}
 	if (store_hook_committed)
 		store_hook_committed();

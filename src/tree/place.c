@@ -459,6 +459,10 @@ int place_link(const struct tree *t, int from_dirfd, const char *from, int to_di
 	r = tree_stat(to_dirfd, to, &linked);
 	if (r == 0 && stat_id_same_object(&was, &linked))
 		return 0;
+	if (r < 0 && r != -ENOENT) { /* not seen: as if it had not been made */
+		(void)unlinkat(to_dirfd, to, 0);
+		return r;
+	}
 	/* Another object, which has a second name now: that is the one to go, while it is not the only one.
 	 */
 	if (r == 0 && linked.nlink > 1)

@@ -32,6 +32,30 @@ static const char *first_name(const struct tree_look *t, const struct node *n)
 	return n->path;
 }
 
+struct names_of {
+	ino_t ino;
+	const char *disk;
+};
+
+static int tell_name(void *arg, const struct disk_entry *e)
+{
+	const struct names_of *n = arg;
+
+	if (e->st.st_ino == n->ino)
+		sim_trace("oracle: a name of it on the disk of %s: %s", n->disk, e->path);
+	return 0;
+}
+
+/* For the message: also those that no view shows. */
+static void tell_names(struct oracle *o, unsigned client, ino_t here, ino_t at_server)
+{
+	struct names_of n = {.ino = here, .disk = o->clients[client].machine.name};
+
+	(void)disk_walk(o->clients[client].machine.disk, "/", tell_name, &n);
+	n = (struct names_of){.ino = at_server, .disk = "the server"};
+	(void)disk_walk(o->server->machine.disk, "/", tell_name, &n);
+}
+
 static void compare_node(struct oracle *o, unsigned client, const struct tree_look *here,
 	const struct tree_look *server, const struct node *n)
 {
@@ -56,10 +80,12 @@ static void compare_node(struct oracle *o, unsigned client, const struct tree_lo
 		sim_fail("I1", "%s: mtime %lld.%09ld at client %u, %lld.%09ld at the server", n->path,
 			(long long)n->mtime.tv_sec, n->mtime.tv_nsec, client, (long long)m->mtime.tv_sec,
 			m->mtime.tv_nsec);
-	if (n->nlink != m->nlink || strcmp(first_name(here, n), first_name(server, m)) != 0)
+	if (n->nlink != m->nlink || strcmp(first_name(here, n), first_name(server, m)) != 0) {
+		tell_names(o, client, n->ino, m->ino);
 		sim_fail("I1", "%s: %lu names at client %u (first %s), %lu at the server (first %s)", n->path,
 			(unsigned long)n->nlink, client, first_name(here, n), (unsigned long)m->nlink,
 			first_name(server, m));
+	}
 }
 
 static void check_same(struct oracle *o, const struct tree_look *server)
