@@ -22,7 +22,10 @@ static void place_job(struct round *rd, struct job *j);
 
 /* ---- spots, and who goes first ---- */
 
-/* Places the parent first when this round has it. -ENOENT: the directory is not there (yet). */
+/*
+ * Where something is to go: places the parent first when this round has it. That may move what is being
+ * placed, so what lies somewhere is looked up with spot_find(). -ENOENT: the directory is not there (yet).
+ */
 static int spot_open(struct round *rd, const struct id *parent, const char *name, struct spot *ret_spot)
 {
 	struct job *pj = apply_job_of(rd, parent);
@@ -182,7 +185,7 @@ static int link_at(struct round *rd, struct job *j, struct spot *s, enum holder 
 	struct stat_id placed, expected = j->s.disk;
 	char stage[STAGE_NAME_BYTES];
 	struct spot from;
-	int r = spot_open(rd, &first->parent, first->name, &from);
+	int r = spot_find(rd, &first->parent, first->name, &from);
 
 	if (r)
 		return r;
@@ -379,7 +382,7 @@ static int drop_name(struct round *rd, struct job *j, const struct dentry *d)
 	char trash[STAGE_NAME_BYTES];
 	struct stat_id expected;
 	struct spot s;
-	int r = spot_open(rd, &d->parent, d->name, &s);
+	int r = spot_find(rd, &d->parent, d->name, &s);
 
 	if (r)
 		return r;
@@ -427,6 +430,10 @@ static int node_names(struct round *rd, struct job *j)
 	}
 	for (const struct dentry *d = surplus(j); d && !r; d = surplus(j))
 		r = drop_name(rd, j, d);
+	/* By what others have told, the name of this one may be another's too: who came there has moved it.
+	 */
+	if (!r && j->s.state.names_count != j->r.names_count)
+		r = -EAGAIN;
 	return r;
 }
 
@@ -442,7 +449,7 @@ static int node_attr(struct round *rd, struct job *j)
 
 	if (!j->s.state.names_count)
 		return -EAGAIN;
-	r = spot_open(rd, &d->parent, d->name, &s);
+	r = spot_find(rd, &d->parent, d->name, &s);
 	if (r)
 		return r;
 	r = place_attr(rd->config->tree, s.dirfd, s.name, &j->s.disk, j->r.mode, j->r.mtime_ns,
@@ -464,7 +471,7 @@ static int node_remove(struct round *rd, struct job *j)
 		char trash[STAGE_NAME_BYTES];
 		struct stat_id expected;
 		struct spot s;
-		int r = spot_open(rd, &d->parent, d->name, &s);
+		int r = spot_find(rd, &d->parent, d->name, &s);
 
 		if (r)
 			return r;

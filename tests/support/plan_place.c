@@ -37,18 +37,24 @@ struct spot {
 	uint8_t dir, name, object; /* dir: its object */
 };
 
-static int spot_open(struct round *rd, uint8_t parent, uint8_t name, struct spot *ret)
+static int spot_find(const struct round *rd, uint8_t parent, uint8_t name, struct spot *ret)
 {
-	struct job *pj = rd->of[parent];
-
-	if (pj && pj->state <= JOB_ACTIVE && pj->plan.steps & (PLAN_CREATE | PLAN_NAMES))
-		(void)place_job(rd, pj);
 	ret->dir = rd->c->object_of[parent];
 	ret->name = name;
 	if (!ret->dir)
 		return -ENOENT;
 	ret->object = rd->c->grid[ret->dir][name];
 	return 0;
+}
+
+/* Where something is to go. */
+static int spot_open(struct round *rd, uint8_t parent, uint8_t name, struct spot *ret)
+{
+	struct job *pj = rd->of[parent];
+
+	if (pj && pj->state <= JOB_ACTIVE && pj->plan.steps & (PLAN_CREATE | PLAN_NAMES))
+		(void)place_job(rd, pj);
+	return spot_find(rd, parent, name, ret);
 }
 
 /* What goes is what was agreed, and the server has had it: I2 and I13. */
@@ -86,6 +92,7 @@ static void take_out(struct round *rd, const struct spot *s)
 static int leave_dir(struct round *rd, struct job *dir)
 {
 	unsigned rings = rd->rings;
+	bool ring = false;
 
 	for (unsigned i = 0; i < rd->count; i++) {
 		struct job *j = &rd->jobs[i];
@@ -97,9 +104,10 @@ static int leave_dir(struct round *rd, struct job *dir)
 			(void)leave_dir(rd, j);
 		else if (inside && j->s.is)
 			(void)place_job(rd, j);
+		ring |= inside && j->ring;
 	}
 	(void)place_job(rd, dir);
-	dir->ring = dir->state == JOB_WAIT && rd->rings > rings;
+	dir->ring = dir->state == JOB_WAIT && (ring || rd->rings > rings);
 	return dir->state == JOB_DONE ? 0 : -EAGAIN;
 }
 
@@ -203,9 +211,11 @@ static int add_link(struct round *rd, struct job *j, const struct pw_name *d)
 		r = spot_look(rd, j, &s, &what, &other);
 	if (!r && what != SPOT_SELF)
 		r = spot_put(rd, &s, what, other, j->s.object);
-	if (!r)
-		pw_row_add(&j->s, d->parent, d->name, d->l);
-	return r;
+	if (r)
+		return r;
+	pw_row_add(&j->s, d->parent, d->name, d->l);
+	j->bound = true;
+	return 0;
 }
 
 static int node_create(struct round *rd, struct job *j)
@@ -246,7 +256,7 @@ static int node_content(struct round *rd, struct job *j)
 	for (unsigned i = 0; i < j->s.names_count && !r; i++) {
 		struct spot s;
 
-		r = spot_open(rd, j->s.names[i].parent, j->s.names[i].name, &s);
+		r = spot_find(rd, j->s.names[i].parent, j->s.names[i].name, &s);
 		if (!r)
 			r = i ? (s.object == old ? 0 : -ESTALE) : expected(rd, j, s.object);
 		if (!r && !i) {
@@ -256,10 +266,13 @@ static int node_content(struct round *rd, struct job *j)
 			j->s.object = object;
 			j->bound = true;
 		}
+		if (!r && !i) {
+			j->s.content = j->r.content;
+			j->s.c = j->r.c;
+		}
 		if (!r)
 			pw_cell_set(c, s.dir, s.name, j->s.object);
 	}
-	j->s.content = j->r.content;
 	return r;
 }
 
@@ -335,7 +348,7 @@ static int move_name(struct round *rd, struct job *j, struct pw_name from_name, 
 static int drop_name(struct round *rd, struct job *j, struct pw_name d)
 {
 	struct spot s;
-	int r = spot_open(rd, d.parent, d.name, &s);
+	int r = spot_find(rd, d.parent, d.name, &s);
 
 	if (!r && s.object) {
 		r = expected(rd, j, s.object);
@@ -367,6 +380,10 @@ static int node_names(struct round *rd, struct job *j)
 	}
 	for (const struct pw_name *d = surplus(j); d && !r; d = surplus(j))
 		r = drop_name(rd, j, *d);
+	/* By what others have told, the name of this one may be another's too: who came there has moved it.
+	 */
+	if (!r && j->s.names_count != j->r.names_count)
+		r = -EAGAIN;
 	return r;
 }
 
@@ -380,7 +397,7 @@ static int node_remove(struct round *rd, struct job *j)
 		struct pw_name d = j->s.names[0];
 		struct spot s;
 
-		r = spot_open(rd, d.parent, d.name, &s);
+		r = spot_find(rd, d.parent, d.name, &s);
 		if (!r && rd->c->entries[j->node])
 			r = -EAGAIN;
 		if (!r && s.object)
