@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "disk.h"
+#include "net.h"
 #include "world.h"
 
 #define EVENTS_MAX 1024
@@ -60,6 +61,7 @@ static struct faults {
 	bool healed;
 	unsigned tries;
 	uint64_t looked_ms; /* somebody at the status of the clients */
+	uint64_t client_calls, server_calls; /* of their disks, before the work */
 } faults;
 
 static uint64_t now_ms(void)
@@ -471,6 +473,8 @@ void faults_run(struct world *w)
 	struct event e;
 
 	draw_all(w, length_ms);
+	faults.client_calls = disk_calls(w->clients[0].machine.disk);
+	faults.server_calls = disk_calls(w->server.machine.disk);
 	disk_fail_spell(w->clients[0].machine.disk, sim_options.client_fails_at,
 		sim_options.fail_calls ? sim_options.fail_calls : 1, EIO);
 	disk_fail_spell(w->server.machine.disk, sim_options.server_fails_at,
@@ -492,6 +496,8 @@ void faults_run(struct world *w)
 void faults_heal(struct world *w)
 {
 	sim_trace("fault: all is well from now on");
+	sim_note_points(disk_calls(w->clients[0].machine.disk) - faults.client_calls,
+		disk_calls(w->server.machine.disk) - faults.server_calls, net_sent());
 	faults.count = 0;
 	faults.healed = true;
 	faults.tries = 0;

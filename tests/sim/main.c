@@ -148,6 +148,9 @@ static int single(const struct arguments *a)
 		       " lines of trace, digest %016" PRIx64 "\n",
 			a->run.seed, result.simulated_ns / 1000000000, result.lines, result.digest);
 		if (a->is_single) {
+			printf("%" PRIu64 " calls of the disk of client 0, %" PRIu64
+			       " of the server's, %" PRIu64 " requests\n",
+				result.client_calls, result.server_calls, result.requests);
 			runs_print_command(stdout, &result.options);
 			printf("\n");
 		}

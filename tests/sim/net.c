@@ -19,7 +19,7 @@ static struct {
 static size_t states_count;
 static struct flight *under_way;
 static bool faults_are_off;
-static uint64_t polls, others;
+static uint64_t polls, others, sent;
 
 void net_faults(bool on)
 {
@@ -175,10 +175,19 @@ uint64_t net_draw_delay_ms(void)
 	return sim_below(STREAM_NET, sim_below(STREAM_NET, max + 1) + 1);
 }
 
+uint64_t net_sent(void)
+{
+	return sent;
+}
+
 enum fate net_draw_fate(void)
 {
 	if (faults_are_off)
 		return FATE_FINE;
+	if (++sent == sim_options.request_fails_at) {
+		sim_count("fault: a request of choice");
+		return (enum fate)sim_options.request_fate;
+	}
 	if (sim_chance(STREAM_NET, sim_options.lose_request_ppm)) {
 		static const enum fate lost[] = {FATE_REFUSED, FATE_LOST, FATE_HALF};
 

@@ -26,6 +26,7 @@ enum net_state {
 void net_set(struct machine *client, enum net_state state);
 /* Randomness of the network off (healing) or on (at first). */
 void net_faults(bool on);
+uint64_t net_sent(void); /* requests while it was on */
 uint64_t net_requests(bool polls); /* counted at arrival: polls, or everything else (I10) */
 
 #endif

@@ -52,6 +52,8 @@ static const struct option {
 	OPTION(client_fails_at, 0, 100000000, "the n-th call of client 0's disk fails, never drawn"),
 	OPTION(server_fails_at, 0, 100000000, "the n-th call of the server's disk fails, never drawn"),
 	OPTION(fail_calls, 0, 1000000, "so many from then on, never drawn (0: 1)"),
+	OPTION(request_fails_at, 0, 1000000, "the n-th request of the clients comes to harm, never drawn"),
+	OPTION(request_fate, 0, 7, "1 refused, 2 lost, 3 half, 4 answer lost, 5 cut, 6 late, 7 twice"),
 	OPTION(clock_jumps, 0, 100, "jumps of a wall clock"),
 	OPTION(hand_edits, 0, 1000, "changes straight in the server's directory"),
 	SWITCH(weak_disk, "fsync of a file makes only its bytes durable"),

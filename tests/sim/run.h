@@ -23,6 +23,7 @@ struct run_result {
 	bool is_over, failed;
 	char invariant[32], text[1000];
 	uint64_t digest, simulated_ns, lines;
+	uint64_t client_calls, server_calls, requests; /* see sim_note_points() */
 	struct sim_options options;
 	struct run_counter counters[RUN_COUNTERS_MAX];
 	size_t counters_count;

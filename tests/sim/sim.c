@@ -180,6 +180,13 @@ static void ring_print(FILE *out, unsigned lines)
 		(void)putc(sim.ring[at], out);
 }
 
+void sim_note_points(uint64_t client_calls, uint64_t server_calls, uint64_t requests)
+{
+	sim.result->client_calls = client_calls;
+	sim.result->server_calls = server_calls;
+	sim.result->requests = requests;
+}
+
 /* ---- the end ---- */
 
 static void end(bool failed)

@@ -44,6 +44,8 @@ struct sim_options {
 	/* The n-th call of client 0's disk, of the server's, fails with EIO, and those that follow; 0: none.
 	 * For sweeps over all n: never drawn. */
 	unsigned client_fails_at, server_fails_at, fail_calls;
+	/* Likewise the n-th request of a client: what comes of it, see enum fate. */
+	unsigned request_fails_at, request_fate;
 	unsigned clock_jumps;
 	unsigned hand_edits; /* straight in the server's directory */
 	bool weak_disk; /* fsync of a file makes only its bytes durable, not its name */
@@ -64,6 +66,9 @@ void sim_trace_body(const char *what, const void *body, size_t len);
 
 /* Ends the run: what must be true is not. invariant: "I1".. of sync-model.md 2.6, or a word. */
 _Noreturn void sim_fail(const char *invariant, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* How many calls of client 0's disk, of the server's, and how many requests could have failed so. */
+void sim_note_points(uint64_t client_calls, uint64_t server_calls, uint64_t requests);
 
 /* Counts how often something was reached in all runs ("row 12", "fault: lost answer"). name: static text. */
 void sim_count(const char *name);
