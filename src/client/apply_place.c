@@ -518,6 +518,21 @@ static int run_steps(struct round *rd, struct job *j)
 	return r;
 }
 
+/* A directory that nobody has any more took its names along; what was under way when it went may say
+ * otherwise. */
+static void forget_lost_names(struct round *rd, struct job *j)
+{
+	for (size_t i = j->s.state.names_count; i-- > 0;) {
+		const struct dentry *d = &j->s.state.names[i];
+		cleanup_free char *name = NULL;
+		struct id at;
+
+		if (!id_equal(&d->parent, &ID_ROOT) &&
+			capture_location(rd->config->capture, &d->parent, &at, &name) == -ENOENT)
+			node_state_name_remove(&j->s.state, &d->parent, d->name);
+	}
+}
+
 static void place_job(struct round *rd, struct job *j)
 {
 	unsigned rings = rd->rings;
@@ -532,6 +547,8 @@ static void place_job(struct round *rd, struct job *j)
 	r = capture_has_failed(rd->config->capture) ? -EAGAIN : apply_claim(rd, j);
 	if (!r)
 		r = run_steps(rd, j);
+	if (r == -ENOENT)
+		forget_lost_names(rd, j);
 	j->state = r ? JOB_WAIT : JOB_DONE;
 	j->ring = r && rd->rings > rings;
 	if (r == -ESTALE || r == -ENOTEMPTY || r == -EEXIST)
