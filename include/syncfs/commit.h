@@ -54,6 +54,8 @@ struct commit_env {
 	/* The result of the sender's own operation opno, for negative bases; -ENOENT. Borrowed until the next
 	 * call. */
 	int (*own_result)(void *arg, uint64_t opno, const struct result **ret_result);
+	/* 1 when the node's version c had this content, as far as history reaches back, else 0. */
+	int (*had)(void *arg, const struct id *node, uint64_t c, const struct content *content);
 	/* The next seq of the namespace; dense. Called at most once per operation that changes something. */
 	int (*seq_next)(void *arg, uint64_t *ret_seq);
 	int (*place)(void *arg, const struct place_step *step);
@@ -70,11 +72,11 @@ struct commit_sender {
  * whenever 0 is returned (a rejected operation is a result, not an error). Caller runs result_fini().
  *
  * Rules: winner = first committed. A stale write is kept under a conflict name in the same call (a new node,
- * its id derived from client and opno by hashing). A create on a taken name: directories unify (SAME, alias),
- * files with equal content and symlinks with equal target unify, anything else is KEPT under a conflict name
- * with its own node id. A delete with a stale base is SUPERSEDED. A write to a dead node resurrects it with
- * the ancestors it needs. rename of a dead node resurrects it. mode, mtime, xattr never conflict. BASE_ANY
- * matches everything.
+ * its id derived from client and opno by hashing); one that says no more than its base did is SUPERSEDED. A
+ * create on a taken name: directories unify (SAME, alias), files with equal content and symlinks with equal
+ * target unify, anything else is KEPT under a conflict name with its own node id. A delete with a stale base
+ * is SUPERSEDED. A write to a dead node resurrects it with the ancestors it needs. rename of a dead node
+ * resurrects it. mode, mtime, xattr never conflict. BASE_ANY matches everything.
  */
 int commit_apply(const struct commit_env *env, const struct commit_sender *sender, const struct op *op,
 	struct result *ret_result);

@@ -36,6 +36,19 @@ void plan_fini(struct plan *p);
  */
 int plan_node(const struct node_state *s, bool busy, const struct node_state *r, struct plan *ret_plan);
 
+enum plan_rebase {
+	REBASE_FORGET = 1, /* nothing of it is agreed any more */
+	REBASE_KEEP, /* agreed, with the versions of R */
+	REBASE_SEND, /* agreed, but for the content: that is sent as a write on S's version */
+};
+
+/*
+ * The server has another history than the one in which s was agreed (it was restored, or is another). What
+ * stays agreed with r, what the server tells of the node now (NULL or dead: nothing); s is made that. Nothing
+ * counts as older or newer here: the server judges what is sent. Pure.
+ */
+enum plan_rebase plan_rebase(struct node_state *s, const struct node_state *r);
+
 /* Who holds the name that a node is to get. */
 struct plan_holder {
 	bool is_self; /* the node itself */

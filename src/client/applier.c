@@ -133,6 +133,7 @@ static int plan_job(struct round *rd, struct job *j)
 	busy = capture_is_busy(rd->config->capture, &j->r.node) ||
 		(j->has_s && j->s.state.kind == KIND_FILE &&
 			inode_writers(rd->config->inodes, &j->s.disk) > 0);
+	j->is_kept = j->has_s && (int64_t)j->s.state.c < 0;
 	r = plan_node(j->has_s ? &j->s.state : NULL, busy, &j->r, &j->plan);
 	if (r == -EBADMSG) {
 		log_warn("the server tells of another kind of object under a known identity: not applied");
@@ -226,6 +227,8 @@ static int advance(struct round *rd, struct job *j)
 
 		r = syncstate_base_put(s, &row);
 	}
+	if (!r && j->is_kept)
+		r = syncstate_kept_delete(s, &j->r.node);
 	if (!r)
 		r = syncstate_remote_get(s, &j->r.node, &newer);
 	if (r)
@@ -355,6 +358,7 @@ static int one_round(struct applier *a, uint64_t *after, struct held_page *pages
 	if (count) {
 		*after = nodes[count - 1].seq;
 		r = round_init(&rd, &a->config, nodes, count, pages, index);
+		rd.upto = pass->upto;
 		if (!r)
 			r = run_round(a, &rd);
 		for (size_t i = 0; i < rd.count; i++)

@@ -26,6 +26,7 @@ struct job {
 	bool claimed; /* seen under the tree lock to be as planned, and held back from the uploader */
 	struct plan plan;
 	enum job_state state;
+	bool is_kept; /* what lies here is at the server as another node */
 	bool unfetched; /* its content could not be staged */
 	bool ring; /* waits for a node whose steps led here: a ring */
 	bool staged, bound, taken; /* taken: stage holds something displaced, to be dropped after the round */
@@ -52,6 +53,7 @@ struct round {
 	unsigned rings; /* how often placing one has come back to one that is being placed */
 	unsigned dir_users; /* spots in it */
 	struct stat_id dir_stat;
+	uint64_t upto; /* R is all that the server has told up to here */
 	bool want_scan, retry; /* retry: something failed that time may mend */
 };
 

@@ -14,6 +14,7 @@
 #include <syncfs/log.h>
 #include <syncfs/manifest.h>
 
+#include "apply_spot.h"
 #include "fetch.h"
 #include "link.h"
 #include "remote.h"
@@ -162,6 +163,44 @@ static void keep_room_makers(struct round *rd, const struct job *unfetched)
 	}
 }
 
+/* The copy of what lies here is here as well, or is at least staged. */
+static bool copy_is_here(struct round *rd, const struct job *j)
+{
+	struct node_state told;
+	const struct job *copy;
+	struct id node;
+	uint64_t seq;
+	int r = syncstate_peek_kept(rd->config->state, &j->r.node, &node, &seq);
+
+	if (r)
+		return r == -ENOENT;
+	if (seq > rd->upto)
+		return false;
+	copy = apply_job_of(rd, &node);
+	if (copy)
+		return copy->state != JOB_WAIT &&
+			(copy->staged || !(copy->plan.steps & (PLAN_CREATE | PLAN_CONTENT)));
+	r = syncstate_peek_remote(rd->config->state, &node, &told);
+	if (!r)
+		node_state_fini(&told);
+	return r == -ENOENT;
+}
+
+/* Should the server be put back to an older state just now, only these bytes tell what was kept. */
+static void keep_own_bytes(struct round *rd)
+{
+	for (size_t i = 0; i < rd->count; i++) {
+		struct job *j = &rd->jobs[i];
+
+		if (!j->is_kept || j->state == JOB_WAIT || !(j->plan.steps & (PLAN_CONTENT | PLAN_REMOVE)) ||
+			copy_is_here(rd, j))
+			continue;
+		drop_stage(rd, j);
+		j->state = JOB_WAIT;
+		rd->retry = true;
+	}
+}
+
 int apply_stage_round(struct round *rd)
 {
 	size_t files = 0, work = 0;
@@ -199,6 +238,7 @@ int apply_stage_round(struct round *rd)
 		if (rd->jobs[i].unfetched)
 			keep_room_makers(rd, &rd->jobs[i]);
 	}
+	keep_own_bytes(rd);
 	FAILPOINT("A1");
 	r = files ? sync_staged(rd, files) : 0;
 	FAILPOINT("A2");

@@ -90,6 +90,8 @@ void outbox_return(struct capture *c, struct outbox *o);
 
 /* Gives up the queue: what is on disk merges by content instead. While no uploader runs. */
 int outbox_forget(struct capture *c);
+/* The same for what is queued of nodes that the agreed state does not have. */
+int outbox_forget_unknown(struct capture *c);
 
 /* Waits for work, at most until deadline_ms. False: stopping. */
 bool outbox_wait(struct capture *c, uint64_t *seen_wakeups, uint64_t deadline_ms);

@@ -275,9 +275,12 @@ static int settle_write(
 		row->state.seq = res->seq;
 	/* KEPT: our bytes are safe at the server under another name; here they may be replaced by what it has
 	 * told. What is written until then goes on from them. */
-	if (res->outcome == OUTCOME_KEPT)
+	if (res->outcome == OUTCOME_KEPT) {
 		row->state.c = base_own(i);
-	r = take_sent(row, i, true);
+		r = syncstate_kept_put(st->c->state, &row->state.node, &res->node, res->seq);
+	}
+	if (!r)
+		r = take_sent(row, i, true);
 	return r ? r : syncstate_base_put(st->c->state, row);
 }
 

@@ -239,10 +239,11 @@ static void hand_over(struct remote *r, struct buf *body)
 	*body = mine;
 }
 
-int remote_poll(struct remote *r, const struct cursor *from, unsigned wait_s, const struct id *client,
-	struct page *ret_page, struct buf *ret_body)
+int remote_poll(struct remote *r, const struct cursor *from, const struct cursor *acked, unsigned wait_s,
+	const struct id *client, struct page *ret_page, struct buf *ret_body)
 {
-	char cursor[CURSOR_TEXT_BYTES] = "", hex[ID_HEX_BYTES], target[CURSOR_TEXT_BYTES + 96];
+	char cursor[CURSOR_TEXT_BYTES] = "", ack[CURSOR_TEXT_BYTES] = "", hex[ID_HEX_BYTES],
+	     target[2 * CURSOR_TEXT_BYTES + 104];
 	struct transport_request q = {
 		.method = "GET",
 		.target = target,
@@ -256,8 +257,10 @@ int remote_poll(struct remote *r, const struct cursor *from, unsigned wait_s, co
 
 	if (from != NULL)
 		(void)cursor_to_text(from, cursor);
-	(void)snprintf(target, sizeof(target), "/poll?cursor=%s&wait=%u&client=%s", cursor, wait_s,
-		id_to_hex(client, hex));
+	if (acked != NULL)
+		(void)cursor_to_text(acked, ack);
+	(void)snprintf(target, sizeof(target), "/poll?cursor=%s&wait=%u&client=%s%s%s", cursor, wait_s,
+		id_to_hex(client, hex), acked ? "&acked=" : "", ack);
 	err = ask(r, &q, NULL);
 	if (err < 0)
 		return err;

@@ -50,12 +50,13 @@ int remote_session(struct remote *r, const struct id *client, struct session *re
 /* POST /sync with what batch_encode() made. */
 int remote_sync_bytes(struct remote *r, const struct buf *encoded_batch, struct batch_reply *ret_reply);
 /*
- * GET /poll. from NULL: from the beginning. wait_s: how long the server may hold it back, <= POLL_WAIT_MAX_S.
+ * GET /poll. from NULL: from the beginning. acked: where an answer of POST /sync was, ahead of from, to be on
+ * the same history; NULL. wait_s: how long the server may hold it back, <= POLL_WAIT_MAX_S.
  * ret_page->raw points into ret_body, which the caller keeps as long and frees (it may hold an earlier
  * answer).
  */
-int remote_poll(struct remote *r, const struct cursor *from, unsigned wait_s, const struct id *client,
-	struct page *ret_page, struct buf *ret_body);
+int remote_poll(struct remote *r, const struct cursor *from, const struct cursor *acked, unsigned wait_s,
+	const struct id *client, struct page *ret_page, struct buf *ret_body);
 
 /* Leaves in hashes[] the ones the server lacks, in order, and in *count how many. Any number. On an error
  * both are undefined. */

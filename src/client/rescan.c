@@ -18,6 +18,7 @@
 #include <syncfs/map.h>
 
 #include "capture.h"
+#include "rebase.h"
 #include "rescan_found.h"
 #include "syncstate.h"
 
@@ -57,6 +58,7 @@ struct walk {
 	struct frame frames[512];
 	int depth;
 	bool skipped; /* something */
+	bool merging; /* histories: what is missing comes back */
 	uint64_t entries;
 	struct missing *missing, *lost; /* names of the agreed state, and of the queue alone */
 	size_t missing_count, lost_count;
@@ -202,6 +204,22 @@ static int restore_missing(struct walk *w)
 	return 0;
 }
 
+/*
+ * What was deleted here while the server had another history comes back. What the server is asked about
+ * anyhow is deleted if it agrees; what only the queue knows nobody else has.
+ */
+static int settle_merge(struct walk *w)
+{
+	int r = found_restore(&w->found, w->missing, w->missing_count);
+
+	for (size_t i = 0; i < w->lost_count && !r; i++)
+		r = found_missing(&w->found, &w->lost[i]);
+	for (size_t i = 0; i < w->missing_count && !r; i++)
+		r = found_missing(&w->found, &w->missing[i]);
+	w->s->config.restored(w->s->config.arg);
+	return r;
+}
+
 static int settle_missing(struct walk *w)
 {
 	struct rescan *s = w->s;
@@ -215,6 +233,8 @@ static int settle_missing(struct walk *w)
 		r = missing_in_queue(&w->found, &w->lost, &w->lost_count);
 	if (r)
 		return r;
+	if (w->merging)
+		return settle_merge(w);
 	if (w->missing_count && atomic_load_explicit(&s->restore, memory_order_relaxed))
 		return restore_missing(w);
 	if (!is_approved(w) &&
@@ -273,6 +293,7 @@ static int scan_once(struct rescan *s)
 	w->s = s;
 	s->doubt = rescan_is_in_doubt(s->config.state);
 	w->found = (struct found_context){.config = &s->config, .doubt = s->doubt};
+	w->merging = rebase_is_merging(s->config.state);
 	r = push(w, &ID_ROOT, false);
 	if (!r)
 		r = tree_scan(s->config.tree, "", true, &ops);
@@ -280,6 +301,8 @@ static int scan_once(struct rescan *s)
 		r = settle_missing(w);
 	if (!r && s->doubt && !w->skipped)
 		r = end_doubt(s->config.state);
+	if (!r && w->merging && !w->skipped)
+		r = rebase_end(s->config.state);
 	while (w->depth)
 		pop(w);
 	missing_free(w->missing, w->missing_count);

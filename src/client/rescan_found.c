@@ -41,16 +41,21 @@ static int queue(struct found_context *f, struct record *r, const struct stat_id
 	return capture_found(f->config->capture, f->aliases, r, object);
 }
 
-/* Where the agreed state or the queue has the node now is looked at: is its object there still? */
+/*
+ * Where the agreed state or the queue has the node now is looked at: is its object there still? *ret_taken:
+ * another one is.
+ */
 static bool is_at_old_place(struct found_context *f, const struct id *node, const struct stat_id *object,
-	struct id *ret_parent, char **ret_name)
+	struct id *ret_parent, char **ret_name, bool *ret_taken)
 {
 	cleanup_buf struct buf path = BUF_INIT;
 	cleanup_fd int dirfd = -1;
 	struct stat_id now;
 	char *slash;
+	bool is_same;
 
 	*ret_name = NULL;
+	*ret_taken = false;
 	if (capture_location(f->config->capture, node, ret_parent, ret_name))
 		return false;
 	if (capture_path(f->config->capture, node, &path) || !buf_cstr(&path))
@@ -59,8 +64,11 @@ static bool is_at_old_place(struct found_context *f, const struct id *node, cons
 	if (slash)
 		*slash = '\0';
 	dirfd = tree_open_dir(f->config->tree, slash ? (char *)path.data : "");
-	return dirfd >= 0 && tree_stat(dirfd, slash ? slash + 1 : (char *)path.data, &now) == 0 &&
-		stat_id_same_object(&now, object);
+	if (dirfd < 0 || tree_stat(dirfd, slash ? slash + 1 : (char *)path.data, &now))
+		return false;
+	is_same = stat_id_same_object(&now, object);
+	*ret_taken = !is_same;
+	return is_same;
 }
 
 /* Whose name it is that something else lies at. */
@@ -100,16 +108,18 @@ static int found_known(struct found_context *f, const struct scan_entry *e, cons
 {
 	cleanup_free char *old_name = NULL;
 	struct record r = {.node = *node, .kind = tree_kind(e->stat.mode)};
-	bool still_there, over;
+	bool still_there, over, taken;
 	int error = 0;
 
 	if (capture_has_name(f->config->capture, node, parent, e->name))
 		return -EAGAIN;
-	still_there = is_at_old_place(f, node, &e->stat, &r.parent, &old_name);
+	still_there = is_at_old_place(f, node, &e->stat, &r.parent, &old_name, &taken);
 	if (!old_name)
 		return -EAGAIN;
 	if (still_there && r.kind == KIND_DIR)
 		return -EAGAIN;
+	if (taken) /* by what the walk has taken for the node, saved anew, if it was there before */
+		capture_want_scan(f->config->capture);
 	over = !still_there && replaced->kind != KIND_DIR && r.kind != KIND_DIR;
 	if (!over && !id_is_none(&replaced->node))
 		error = remove_replaced(f, e, parent, &replaced->node, replaced->kind);
@@ -250,20 +260,6 @@ static int parent_now(
 	return r == -ENOENT ? -EAGAIN : r;
 }
 
-int found_new(struct found_context *f, const struct scan_entry *e, const struct id *parent,
-	struct id *ret_node, bool *ret_is_new)
-{
-	struct id dir;
-	int r;
-
-	lock(f);
-	r = parent_now(f, e, parent, &dir);
-	if (!r)
-		r = look_new(f, e, &dir, ret_node, ret_is_new);
-	unlock(f);
-	return r;
-}
-
 /* ---- brought back ---- */
 
 static bool is_on_disk(struct found_context *f, const struct missing *m)
@@ -399,6 +395,62 @@ static int compare(struct found_context *f, const struct scan_entry *e, const st
 	}
 	*ret_attr = has_other_attr(fd, ret_now, row);
 	return 0;
+}
+
+/* What is different about an object that has another name than was agreed, looked at before the locks. */
+struct moved {
+	struct id node; /* ID_NONE: nothing to compare with, or known already */
+	enum kind kind;
+	struct stat_id seen;
+	bool content, attr;
+};
+
+static void compare_moved(struct found_context *f, const struct scan_entry *e, struct moved *ret)
+{
+	struct base_row row;
+
+	*ret = (struct moved){.node = ID_NONE};
+	if (capture_resolve(f->config->capture, &e->stat, &ret->node) ||
+		capture_is_busy(f->config->capture, &ret->node) ||
+		syncstate_peek_base(f->config->state, &ret->node, &row)) {
+		ret->node = ID_NONE;
+		return;
+	}
+	ret->kind = row.state.kind;
+	if (compare(f, e, &row, &ret->seen, &ret->content, &ret->attr))
+		ret->node = ID_NONE;
+	base_row_fini(&row);
+}
+
+/* It was not only moved. */
+static int queue_moved(struct found_context *f, const struct scan_entry *e, const struct moved *m)
+{
+	struct record r = {.op = m->content ? OP_WRITE : OP_SETATTR, .kind = m->kind, .node = m->node};
+	struct stat_id now;
+
+	if (id_is_none(&m->node) || (!m->content && !m->attr))
+		return 0;
+	if (tree_stat(e->dirfd, e->name, &now) || !stat_id_unchanged(&now, &m->seen))
+		return -EAGAIN;
+	return queue(f, &r, &now);
+}
+
+int found_new(struct found_context *f, const struct scan_entry *e, const struct id *parent,
+	struct id *ret_node, bool *ret_is_new)
+{
+	struct moved moved;
+	struct id dir;
+	int r;
+
+	compare_moved(f, e, &moved);
+	lock(f);
+	r = parent_now(f, e, parent, &dir);
+	if (!r)
+		r = look_new(f, e, &dir, ret_node, ret_is_new);
+	if (!r && !*ret_is_new && id_equal(ret_node, &moved.node))
+		r = queue_moved(f, e, &moved);
+	unlock(f);
+	return r;
 }
 
 /* Under both locks. 1: it is on its way. */

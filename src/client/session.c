@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <syncfs/backoff.h>
+#include <syncfs/clock.h>
 #include <syncfs/log.h>
 
 static struct remote_config remote_config_of(const struct client_config *c)
@@ -16,15 +18,24 @@ static struct remote_config remote_config_of(const struct client_config *c)
 	return (struct remote_config){.url = c->url, .token = c->token, .namespace = c->namespace};
 }
 
-static void want_merge(void *arg, const char *why)
+static void want(struct session_run *s, enum session_merge merge, const char *why)
 {
-	struct session_run *s = arg;
-
 	MUTEX_GUARD(&s->lock);
 	if (!s->merge)
 		log_warn("%s: what is here and what is there is merged by content, nothing is deleted", why);
-	s->merge = true;
+	if (merge > s->merge)
+		s->merge = merge;
 	cond_broadcast(&s->changed);
+}
+
+static void want_rebase(void *arg, const char *why)
+{
+	want(arg, MERGE_REBASE, why);
+}
+
+static void want_merge(void *arg, const char *why)
+{
+	want(arg, MERGE_ALL, why);
 }
 
 /* The client's id in opids: made once a state database. */
@@ -89,6 +100,13 @@ static uint64_t acked_opno(void *arg)
 	return uploader_acked_opno(s->uploader);
 }
 
+static bool acked_cursor(void *arg, struct cursor *ret_cursor)
+{
+	const struct session_run *s = arg;
+
+	return uploader_cursor(s->uploader, ret_cursor);
+}
+
 static int start_poller(struct session_run *s)
 {
 	struct poller_config config = {
@@ -98,10 +116,11 @@ static int start_poller(struct session_run *s)
 		.link = s->link,
 		.capture = s->parts.capture,
 		.acked_opno = acked_opno,
+		.acked_cursor = acked_cursor,
 		.supply = s->supply,
 		.client = s->client,
 		.wait_s = s->parts.config->poll_wait_s,
-		.rebase = want_merge,
+		.rebase = want_rebase,
 		.arg = s,
 	};
 	struct poller *started;
@@ -140,6 +159,7 @@ static int start_uploader(struct session_run *s)
 		.state_dirfd = p->state_dirfd,
 		.client = s->client,
 		.label = p->config->label,
+		.rebase = want_rebase,
 		.reidentify = want_merge,
 		.arg = s,
 	};
@@ -200,9 +220,10 @@ static int make_remotes(struct session_run *s)
 	return r;
 }
 
-static int start_parts(struct session_run *s, bool is_first)
+static int start_link(struct session_run *s, bool is_first)
 {
 	struct link *link = link_new(s->parts.config->url);
+	bool due = rebase_is_due(s->parts.state);
 	int r;
 
 	if (!link)
@@ -215,8 +236,16 @@ static int start_parts(struct session_run *s, bool is_first)
 	r = make_remotes(s);
 	if (!r)
 		r = load_identity(s);
-	if (!r)
-		r = start_applier(s);
+	mutex_lock(&s->lock);
+	s->fetching = due;
+	mutex_unlock(&s->lock);
+	return r;
+}
+
+static int start_parts(struct session_run *s)
+{
+	int r = start_applier(s);
+
 	if (!r)
 		r = start_rescan(s);
 	if (!r)
@@ -244,6 +273,7 @@ static void stop_parts(struct session_run *s)
 		link_stop(s->link);
 	capture_hold(s->parts.capture, true);
 	mutex_lock(&s->lock);
+	s->fetching = false;
 	s->applier = NULL;
 	s->poller = NULL;
 	s->supply = NULL;
@@ -269,8 +299,7 @@ static void stop_parts(struct session_run *s)
 	s->up_remote = s->poll_remote = s->apply_remote = s->supply_remote = NULL;
 }
 
-/* S, R and the cursor; what goes on from here is somebody new at the server: it may have, or have lost, any
- * of the operations that were sent under the old name. */
+/* Nothing is agreed any more; what goes on from here is somebody new at the server. */
 static int forget_state(struct session_run *s)
 {
 	const uint64_t none = 0;
@@ -291,6 +320,13 @@ static int forget_state(struct session_run *s)
 	return syncstate_commit(s->parts.state);
 }
 
+static int forget_queue(struct session_run *s)
+{
+	int r = outbox_forget(s->parts.capture);
+
+	return r ? r : inflight_remove(s->parts.state_dirfd);
+}
+
 /*
  * The queue goes first: after a crash in between the server refuses the cursor again. No call of the kernel
  * is between intent and done meanwhile; what was written to is queued once more, by nodes that are none any
@@ -301,9 +337,7 @@ static int forget(struct session_run *s)
 	int r;
 
 	rwlock_write(s->parts.tree_lock);
-	r = outbox_forget(s->parts.capture);
-	if (!r)
-		r = inflight_remove(s->parts.state_dirfd);
+	r = forget_queue(s);
 	if (!r)
 		r = forget_state(s);
 	if (!r)
@@ -312,31 +346,82 @@ static int forget(struct session_run *s)
 	return r;
 }
 
+/* As above, but what is agreed also with what the server has now stays so. */
+static int rebase(struct session_run *s)
+{
+	struct cursor cursor;
+	int r = rebase_fetch(s->parts.state, s->poll_remote, s->link, &s->client, &cursor);
+
+	if (r)
+		return r;
+	s->client = id_new();
+	rwlock_write(s->parts.tree_lock);
+	r = forget_queue(s);
+	if (!r)
+		r = rebase_finish(s->parts.state, s->parts.capture, &s->client, &cursor);
+	rwlock_unlock(s->parts.tree_lock);
+	return r;
+}
+
+static int end_fetching(struct session_run *s)
+{
+	int r = rebase(s);
+
+	if (r)
+		return r;
+	mutex_lock(&s->lock);
+	s->fetching = false;
+	mutex_unlock(&s->lock);
+	return start_parts(s);
+}
+
+static int merge(struct session_run *s, enum session_merge what)
+{
+	int r;
+
+	stop_parts(s);
+	r = what == MERGE_ALL ? forget(s) : rebase_begin(s->parts.state);
+	if (!r)
+		r = start_link(s, false);
+	if (!r && !s->fetching)
+		r = start_parts(s);
+	return r;
+}
+
+/* What is made here waits in the journal meanwhile. */
+static void put_off(struct session_run *s, enum session_merge what, int error, uint64_t until_ms)
+{
+	log_error("starting again after a merge was needed: %s, trying again", err_str(error));
+	if (what > s->merge)
+		s->merge = what;
+	while (!s->stopping && cond_wait_until(&s->changed, &s->lock, until_ms))
+		;
+}
+
 static void *run(void *arg)
 {
+	struct backoff backoff = {.min_ms = 1000, .max_ms = 60000};
 	struct session_run *s = arg;
 
 	mutex_lock(&s->lock);
 	while (!s->stopping) {
+		enum session_merge what = s->merge;
 		int r;
 
-		if (!s->merge) {
+		if (!what && !s->fetching) {
 			cond_wait(&s->changed, &s->lock);
 			continue;
 		}
+		s->merge = MERGE_NONE;
 		mutex_unlock(&s->lock);
-		stop_parts(s);
-		r = forget(s);
+		r = what ? merge(s, what) : end_fetching(s);
 		mutex_lock(&s->lock);
-		s->merge = false;
-		mutex_unlock(&s->lock);
-		if (!r)
-			r = start_parts(s, false);
-		if (r)
-			log_error("starting again after a merge was needed: %s; changes wait here until the "
-				  "next mount",
-				err_str(r));
-		mutex_lock(&s->lock);
+		if (!what && !s->fetching) /* fetched, but not all parts are there */
+			what = MERGE_REBASE;
+		if (r && !s->stopping)
+			put_off(s, what, r, clock_mono_ms() + backoff_next_ms(&backoff));
+		else
+			backoff_reset(&backoff);
 	}
 	mutex_unlock(&s->lock);
 	return NULL;
@@ -361,7 +446,9 @@ int session_start(const struct session_parts *parts, struct session_run **ret_se
 	mutex_init(&s->lock, RANK_SESSION, "session");
 	mutex_init(&s->apply_lock, RANK_APPLY, "apply");
 	cond_init(&s->changed);
-	r = start_parts(s, true);
+	r = start_link(s, true);
+	if (!r && !s->fetching)
+		r = start_parts(s);
 	if (!r)
 		r = -pthread_create(&s->thread, NULL, run, s);
 	if (r) {
@@ -394,6 +481,10 @@ void session_stop(struct session_run *s)
 		return;
 	mutex_lock(&s->lock);
 	s->stopping = true;
+	if (s->fetching) {
+		link_stop(s->link);
+		remote_cancel(s->poll_remote);
+	}
 	cond_broadcast(&s->changed);
 	mutex_unlock(&s->lock);
 	pthread_join(s->thread, NULL);

@@ -157,7 +157,7 @@ static int wait_sent(struct session_run *s, uint64_t deadline_ms, const struct c
 		bool scanned;
 
 		mutex_lock(&s->lock);
-		scanned = !s->rescan || rescan_first_is_done(s->rescan);
+		scanned = s->rescan ? rescan_first_is_done(s->rescan) : !s->fetching;
 		mutex_unlock(&s->lock);
 		if (!r && scanned)
 			return 0;

@@ -15,11 +15,18 @@
 #include "link.h"
 #include "outbox.h"
 #include "poller.h"
+#include "rebase.h"
 #include "remote.h"
 #include "rescan.h"
 #include "supply.h"
 #include "syncstate.h"
 #include "uploader.h"
+
+enum session_merge {
+	MERGE_NONE,
+	MERGE_REBASE, /* the server has another history */
+	MERGE_ALL, /* our own state is an old copy: nothing of it is agreed */
+};
 
 struct session_run {
 	struct mutex lock; /* guards down to the blank line; the parts change only while it is held */
@@ -30,7 +37,9 @@ struct session_run {
 	struct supply *supply;
 	struct rescan *rescan;
 	struct link *link;
-	bool merge, stopping;
+	enum session_merge merge; /* wanted */
+	bool fetching; /* what the server has, for a merge: only link and poll_remote are there */
+	bool stopping;
 
 	struct mutex apply_lock;
 	struct id client;

@@ -375,6 +375,21 @@ int64_t syncstate_peek_count(struct syncstate *s)
 	return sql_get_count(&s->r, Q_COUNT);
 }
 
+ssize_t syncstate_peek_nodes(struct syncstate *s, const struct id *after, struct id *nodes, size_t max)
+{
+	sqlite3_stmt *st = s->r.st[Q_NODES];
+	ssize_t count = 0;
+	int r = 0;
+
+	MUTEX_GUARD(&s->r.lock);
+	sql_bind_id(st, 1, after);
+	sql_bind_u64(st, 2, max);
+	while ((size_t)count < max && (r = sql_row(&s->r, Q_NODES)) > 0)
+		nodes[count++] = sql_column_id(st, 0);
+	sqlite3_reset(st);
+	return r < 0 ? r : count;
+}
+
 int syncstate_peek_files(struct syncstate *s, struct id *after,
 	int (*fn)(void *arg, const struct id *node, const struct hash *content), void *arg)
 {

@@ -9,6 +9,8 @@
 #ifndef SYNCFS_CLIENT_SYNCSTATE_H
 #define SYNCFS_CLIENT_SYNCSTATE_H
 
+#include <sys/types.h>
+
 #include <syncfs/change.h>
 #include <syncfs/tree.h>
 
@@ -69,6 +71,8 @@ struct child_row {
 int syncstate_peek_children(struct syncstate *s, const struct id *parent,
 	int (*fn)(void *arg, const struct child_row *row), void *arg);
 int64_t syncstate_peek_count(struct syncstate *s); /* nodes in S */
+/* The first nodes of S behind `after` (ID_NONE: of all), up to max; how many. */
+ssize_t syncstate_peek_nodes(struct syncstate *s, const struct id *after, struct id *nodes, size_t max);
 /* Some of the files in S behind *after (ID_NONE: the first), which moves on. fn: 0 to go on. 1: there may be
  * more, 0: that was all. */
 int syncstate_peek_files(struct syncstate *s, struct id *after,
@@ -98,8 +102,12 @@ int syncstate_peek_cursor(struct syncstate *s, struct cursor *ret_cursor); /* -E
 int syncstate_meta_put(struct syncstate *s, const char *key, const void *value, size_t len);
 int syncstate_peek_meta(
 	struct syncstate *s, const char *key, void *ret_value, size_t cap, size_t *ret_len); /* -ENOENT */
-/* Forgets S, R and the cursor: what is left merges by content. */
+/* Forgets R, the cursor, and what the applier was about to do. */
+int syncstate_forget_told(struct syncstate *s);
+/* S as well: what is left merges by content. */
 int syncstate_forget_all(struct syncstate *s);
+/* Nodes whose directory is in S no more leave it, too, and names in such. */
+int syncstate_forget_orphans(struct syncstate *s);
 
 /* What the applier is about to put in place or take out, until the transaction that says it is done. */
 struct apply_intent {
@@ -120,6 +128,16 @@ int syncstate_alias_put(struct syncstate *s, const struct id *node, const struct
 int syncstate_aliases(
 	struct syncstate *s, int (*fn)(void *arg, const struct id *node, const struct id *became), void *arg);
 int syncstate_aliases_clear(struct syncstate *s);
+
+/*
+ * The content that lies here of the node is at the server under another one, `copy`, since its commit seq.
+ * Until that is here, too, these are the only bytes of it that a server put back to an older state cannot
+ * take along.
+ */
+int syncstate_kept_put(struct syncstate *s, const struct id *node, const struct id *copy, uint64_t seq);
+int syncstate_kept_delete(struct syncstate *s, const struct id *node);
+/* Any time; -ENOENT. */
+int syncstate_peek_kept(struct syncstate *s, const struct id *node, struct id *ret_copy, uint64_t *ret_seq);
 
 /* An operation that the server refused for ever. */
 int syncstate_dead_letter_put(struct syncstate *s, uint64_t opno, const char *what, const char *why);

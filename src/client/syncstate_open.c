@@ -32,6 +32,7 @@ static const char schema[] =
 	"CREATE INDEX IF NOT EXISTS remote_name_node ON remote_name(node);"
 	"CREATE TABLE IF NOT EXISTS apply_intent(stage TEXT PRIMARY KEY, node BLOB, ino INT, btime INT, "
 	"state BLOB);"
+	"CREATE TABLE IF NOT EXISTS kept(node BLOB PRIMARY KEY, copy BLOB, seq INT) WITHOUT ROWID;"
 	"CREATE TABLE IF NOT EXISTS dead(opno INT, what TEXT, why TEXT);"
 	"CREATE TABLE IF NOT EXISTS alias(node BLOB PRIMARY KEY, became BLOB);";
 
@@ -50,6 +51,7 @@ static const char *const statements[Q_COUNT_ALL] = {
 		       " FROM name n JOIN node k ON k.id=n.node WHERE n.parent=?1",
 	[Q_COUNT] = "SELECT count(*) FROM node",
 	[Q_FILES] = "SELECT id,hash FROM node WHERE id>?1 AND kind=?2 ORDER BY id LIMIT 1000",
+	[Q_NODES] = "SELECT id FROM node WHERE id>?1 ORDER BY id LIMIT ?2",
 	[Q_REMOTE_GET] = "SELECT state FROM remote WHERE id=?1",
 	[Q_REMOTE_NAME] = "SELECT node FROM remote_name WHERE parent=?1 AND name=?2",
 	[Q_REMOTES] = "SELECT state FROM remote WHERE seq>?1 ORDER BY seq LIMIT ?2",
@@ -57,6 +59,7 @@ static const char *const statements[Q_COUNT_ALL] = {
 	[Q_REMOTE_COUNT] = "SELECT count(*) FROM remote",
 	[Q_META_GET] = "SELECT value FROM meta WHERE key=?1",
 	[Q_DEAD_COUNT] = "SELECT count(*) FROM dead",
+	[Q_KEPT] = "SELECT copy,seq FROM kept WHERE node=?1",
 	[Q_ALIASES] = "SELECT node,became FROM alias",
 	[Q_INTENTS] = "SELECT stage,node,ino,btime,state FROM apply_intent",
 	[Q_BASE_PUT] =
@@ -74,6 +77,8 @@ static const char *const statements[Q_COUNT_ALL] = {
 	[Q_INTENT_PUT] =
 		"INSERT OR REPLACE INTO apply_intent(stage,node,ino,btime,state) VALUES(?1,?2,?3,?4,?5)",
 	[Q_INTENTS_CLEAR] = "DELETE FROM apply_intent",
+	[Q_KEPT_PUT] = "INSERT OR REPLACE INTO kept(node,copy,seq) VALUES(?1,?2,?3)",
+	[Q_KEPT_DELETE] = "DELETE FROM kept WHERE node=?1",
 	[Q_ALIAS_PUT] = "INSERT OR REPLACE INTO alias(node,became) VALUES(?1,?2)",
 	[Q_ALIASES_CLEAR] = "DELETE FROM alias",
 	[Q_DEAD_PUT] = "INSERT INTO dead(opno,what,why) VALUES(?1,?2,?3)",
@@ -183,7 +188,7 @@ int syncstate_peek_cursor(struct syncstate *s, struct cursor *ret_cursor)
 }
 
 /* With what the server has said to be gone: in another history it may never have been. */
-int syncstate_forget_all(struct syncstate *s)
+int syncstate_forget_told(struct syncstate *s)
 {
 	struct map *fresh[2] = {map_new(), map_new()};
 
@@ -197,8 +202,33 @@ int syncstate_forget_all(struct syncstate *s)
 		s->gone[i] = (struct gone){.nodes = fresh[i]};
 	}
 	return exec(&s->w,
-		"DELETE FROM node; DELETE FROM name; DELETE FROM remote; DELETE FROM remote_name;"
-		"DELETE FROM apply_intent; DELETE FROM alias; DELETE FROM meta WHERE key='cursor'");
+		"DELETE FROM remote; DELETE FROM remote_name; DELETE FROM apply_intent; DELETE FROM kept;"
+		"DELETE FROM alias;"
+		"DELETE FROM meta WHERE key='cursor'");
+}
+
+int syncstate_forget_all(struct syncstate *s)
+{
+	int r = syncstate_forget_told(s);
+
+	return r ? r : exec(&s->w, "DELETE FROM node; DELETE FROM name");
+}
+
+int syncstate_forget_orphans(struct syncstate *s)
+{
+	char hex[ID_HEX_BYTES], sql[256];
+	int r, gone;
+
+	id_to_hex(&ID_ROOT, hex);
+	(void)snprintf(sql, sizeof(sql),
+		"DELETE FROM name WHERE parent<>x'%s' AND parent NOT IN (SELECT id FROM node);"
+		"DELETE FROM node WHERE id<>x'%s' AND id NOT IN (SELECT node FROM name)",
+		hex, hex);
+	do { /* one level of directories each time */
+		gone = sqlite3_total_changes(s->w.db);
+		r = exec(&s->w, sql);
+	} while (!r && sqlite3_total_changes(s->w.db) != gone);
+	return r;
 }
 
 /* ---- intents, aliases, dead letters ---- */
@@ -246,6 +276,38 @@ int syncstate_intents(struct syncstate *s, int (*fn)(void *arg, const struct app
 	}
 	sqlite3_reset(st);
 	return r;
+}
+
+int syncstate_kept_put(struct syncstate *s, const struct id *node, const struct id *copy, uint64_t seq)
+{
+	sqlite3_stmt *st = s->w.st[Q_KEPT_PUT];
+
+	sql_bind_id(st, 1, node);
+	sql_bind_id(st, 2, copy);
+	sql_bind_u64(st, 3, seq);
+	return sql_run(&s->w, Q_KEPT_PUT);
+}
+
+int syncstate_kept_delete(struct syncstate *s, const struct id *node)
+{
+	sql_bind_id(s->w.st[Q_KEPT_DELETE], 1, node);
+	return sql_run(&s->w, Q_KEPT_DELETE);
+}
+
+int syncstate_peek_kept(struct syncstate *s, const struct id *node, struct id *ret_copy, uint64_t *ret_seq)
+{
+	sqlite3_stmt *st = s->r.st[Q_KEPT];
+	int r;
+
+	MUTEX_GUARD(&s->r.lock);
+	sql_bind_id(st, 1, node);
+	r = sql_row(&s->r, Q_KEPT);
+	if (r > 0) {
+		*ret_copy = sql_column_id(st, 0);
+		*ret_seq = (uint64_t)sqlite3_column_int64(st, 1);
+	}
+	sqlite3_reset(st);
+	return r > 0 ? 0 : r == 0 ? -ENOENT : r;
 }
 
 int syncstate_alias_put(struct syncstate *s, const struct id *node, const struct id *became)

@@ -442,7 +442,8 @@ static int resend(struct uploader *u)
 	return r;
 }
 
-/* The server must not know more of us than we do: then our state is an old copy. */
+/* The server must not know more of us than we do: then our state is an old copy; nor less:
+ * then its own is. */
 static int check_session(struct uploader *u)
 {
 	struct session session;
@@ -454,7 +455,9 @@ static int check_session(struct uploader *u)
 			return -ECANCELED;
 		r = remote_session(u->config.read.remote, &u->config.client, &session);
 		if (!r)
-			return session.last_opno >= u->next_opno ? -EALREADY : 0;
+			return session.last_opno >= u->next_opno       ? -EALREADY
+				: session.last_opno + 1 < u->next_opno ? -ECHILD
+								       : 0;
 		if (r == -ECANCELED)
 			return r;
 		note_failure(u);
@@ -529,7 +532,9 @@ static void *run(void *arg)
 			break;
 	}
 	drop_kept(u);
-	if (is_identity_error(r))
+	if (r == -ECHILD)
+		u->config.rebase(u->config.arg, why_identity(r));
+	else if (is_identity_error(r))
 		u->config.reidentify(u->config.arg, why_identity(r));
 	return NULL;
 }

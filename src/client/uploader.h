@@ -21,6 +21,8 @@ struct uploader_config {
 	int state_dirfd; /* for the batch in flight */
 	struct id client; /* opids are (client, opno) */
 	const char *label; /* borrowed */
+	/* The server does not know what it had taken from here: it has another history. As the next one. */
+	void (*rebase)(void *arg, const char *why);
 	/* The server knows us otherwise than we do (clone, rolled-back state): a new identity and a merge are
 	 * needed. Called once, ends the thread. */
 	void (*reidentify)(void *arg, const char *why);

@@ -196,6 +196,17 @@ static int base_is_merged(struct commit *c, const struct base *b, const struct n
 	return r;
 }
 
+/*
+ * 1: the write is of the very content that its base has. What has become of that since goes on from it: the
+ * sender, after a merge of histories, only shows what it has.
+ */
+static int is_no_edit(struct commit *c, const struct base *b, const struct node_state *n)
+{
+	if (!b->known || b->own || n->kind != KIND_FILE)
+		return 0;
+	return c->env->had(c->env->arg, &n->node, b->version, &c->op->content);
+}
+
 /* The outcome for a node that was found by following a kept copy tells of it again. */
 static int done_content(
 	struct commit *c, enum outcome outcome, const struct base *b, const struct node_state *n)
@@ -218,8 +229,10 @@ static int write_live(struct commit *c, const struct base *b, struct node_state 
 		r = base_is_merged(c, b, n, &match);
 	if (r < 0)
 		return r;
-	if (!equal && !match)
-		return keep_copy(c, n);
+	if (!equal && !match) {
+		r = is_no_edit(c, b, n);
+		return r < 0 ? r : r ? commit_done(c, OUTCOME_SUPERSEDED, n, n->names[0].l) : keep_copy(c, n);
+	}
 	if (equal) {
 		r = commit_attrs(c->op, n, &attrs);
 		if (r < 0 || !attrs)

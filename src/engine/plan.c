@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * plan_node(): S, L and R of one node give the steps. plan_spot(): what becomes of who holds its name. Called
- * by the applier, the poller and by tests; pure.
+ * by the applier, the poller and by tests; pure. plan_rebase() is for the merge after another history.
  */
 #include <syncfs/plan.h>
 
@@ -116,6 +116,32 @@ int plan_node(const struct node_state *s, bool busy, const struct node_state *r,
 	}
 	*ret_plan = p;
 	return 0;
+}
+
+enum plan_rebase plan_rebase(struct node_state *s, const struct node_state *r)
+{
+	bool same;
+
+	if (!r || r->tomb || r->kind != s->kind)
+		return REBASE_FORGET;
+	same = same_content(s, r);
+	if (!same && s->kind == KIND_SYMLINK)
+		return REBASE_FORGET;
+	for (size_t i = 0; i < s->names_count; i++) {
+		s->names[i].l = 0; /* elsewhere at the server */
+		for (size_t k = 0; k < r->names_count; k++) {
+			if (id_equal(&r->names[k].parent, &s->names[i].parent) &&
+				strcmp(r->names[k].name, s->names[i].name) == 0)
+				s->names[i].l = r->names[k].l;
+		}
+	}
+	s->a = same_attr(s, r) ? r->a : 0;
+	s->seq = r->seq;
+	if (same)
+		s->c = r->c;
+	else if (s->c >= r->c)
+		s->c = 0; /* of the lost history: it must not be taken for one of this */
+	return same ? REBASE_KEEP : REBASE_SEND;
 }
 
 enum plan_spot plan_spot(const struct plan_holder *h)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * GET /poll?cursor=C&wait=S&client=ID and GET /tree?cursor=C, see syncfs-protocol(7). Called by the router,
- * again for each time that a parked poll is woken. Registers with the feed before it looks, so that no commit
- * is missed (feed.h).
+ * GET /poll?cursor=C&wait=S&client=ID&acked=C and GET /tree?cursor=C, see syncfs-protocol(7). Called by the
+ * router, again for each time that a parked poll is woken. Registers with the feed before it looks, so that
+ * no commit is missed (feed.h).
  */
 #include "api_poll.h"
 
@@ -22,20 +22,26 @@
 
 /* ---- arguments ---- */
 
-/* 0; 1 the response is filled; -errno. */
-static int read_cursor(struct request *rq, struct response *rs)
+/* 0; 1 the response is filled; -errno. Absent or empty is none. */
+static int read_cursor_of(
+	struct request *rq, const char *key, struct cursor *ret_cursor, bool *ret_has, struct response *rs)
 {
 	cleanup_free char *text = NULL;
-	int r = request_query(rq, "cursor", &text);
+	int r = request_query(rq, key, &text);
 
 	if (r == -ENOENT || (!r && !*text))
 		return 0;
 	if (!r)
-		r = cursor_from_text(text, strlen(text), &rq->cursor);
+		r = cursor_from_text(text, strlen(text), ret_cursor);
 	if (r == -EINVAL)
 		return response_refuse(rs, 400, "this is no cursor", "invalid") ?: 1;
-	rq->has_cursor = true;
+	*ret_has = true;
 	return r;
+}
+
+static int read_cursor(struct request *rq, struct response *rs)
+{
+	return read_cursor_of(rq, "cursor", &rq->cursor, &rq->has_cursor, rs);
 }
 
 static int read_wait(struct request *rq, struct response *rs, uint64_t *ret_wait_s)
@@ -95,7 +101,10 @@ static int load_page(struct request *rq, struct page *ret_page, struct buf *raw)
 {
 	struct store *store = rq->space->store;
 	const struct cursor *from = rq->has_cursor ? &rq->cursor : NULL;
+	int r = rq->has_acked ? store_check_cursor(store, &rq->acked) : 0;
 
+	if (r)
+		return r;
 	if (wants_frame(rq) && !id_is_none(&rq->client))
 		return store_changes_of_others(store, from, &rq->client, ANSWER_MAX_BYTES, ret_page, raw);
 	return store_changes(store, from, wants_frame(rq), ANSWER_MAX_BYTES, ret_page, raw);
@@ -138,6 +147,8 @@ static int begin_poll(struct request *rq, struct response *rs)
 	uint64_t wait_s;
 	int r = read_cursor(rq, rs);
 
+	if (!r)
+		r = read_cursor_of(rq, "acked", &rq->acked, &rq->has_acked, rs);
 	if (!r)
 		r = read_wait(rq, rs, &wait_s);
 	if (!r)

@@ -122,6 +122,8 @@ ssize_t meta_content_nodes(struct meta *m, const struct hash *content, struct id
 
 int meta_history_put(struct meta *m, const struct id *node, uint64_t c, const struct content *content,
 	int64_t replaced_at_ns);
+/* 1, 0: the node's version c had this content. */
+int meta_history_has(struct meta *m, const struct id *node, uint64_t c, const struct content *content);
 /* Drops rows older than before_ns; gone() hears of each content that no row of history has any more. */
 int meta_history_expire(
 	struct meta *m, int64_t before_ns, int (*gone)(void *arg, const struct hash *content), void *arg);

@@ -224,6 +224,24 @@ int meta_history_put(struct meta *m, const struct id *node, uint64_t c, const st
 	return meta_run(m, st);
 }
 
+int meta_history_has(struct meta *m, const struct id *node, uint64_t c, const struct content *content)
+{
+	sqlite3_stmt *st = meta_use(
+		m, "SELECT 1 FROM history WHERE node = ?1 AND c = ?2 AND content = ?3 AND size = ?4");
+	int r;
+
+	if (!st)
+		return -EIO;
+	meta_bind_id(st, 1, node);
+	meta_bind_u64(st, 2, c);
+	meta_bind_hash(st, 3, &content->hash);
+	meta_bind_u64(st, 4, content->size);
+	r = meta_step(m, st);
+	if (r == 1)
+		meta_end(st);
+	return r;
+}
+
 int meta_history_expire(
 	struct meta *m, int64_t before_ns, int (*gone)(void *arg, const struct hash *content), void *arg)
 {

@@ -49,8 +49,9 @@ struct request {
 	size_t arg_len;
 
 	/* of a waiting poll */
-	bool is_poll_begun, has_cursor;
+	bool is_poll_begun, has_cursor, has_acked;
 	struct cursor cursor;
+	struct cursor acked; /* where the asker was told to be by POST /sync, ahead of its cursor */
 	struct id client; /* who polls, so that what it sent is not sent back; ID_NONE: it did not say */
 	uint64_t want_news; /* store_want_news() when it began */
 	struct feed_poll poll;

@@ -52,6 +52,8 @@ int store_sync(
  * epoch): from the beginning, live nodes only. -ECHRNG: another epoch; -ESTALE: diverged; -EOWNERDEAD: below
  * the tombstone floor (gone). ret_page->raw is set to raw's bytes. The page may be empty.
  */
+/* 0: on this history; -ECHRNG, -ESTALE, -EOWNERDEAD as below. */
+int store_check_cursor(struct store *s, const struct cursor *cursor);
 int store_changes(struct store *s, const struct cursor *from, bool want_data, size_t max_bytes,
 	struct page *ret_page, struct buf *raw);
 /* The same, with contents only of changes that this client has not made itself. */

@@ -130,6 +130,15 @@ static int check_from(struct store *s, const struct cursor *from, const struct c
 	return r < 0 ? r : tag == from->tag ? 0 : -ESTALE;
 }
 
+int store_check_cursor(struct store *s, const struct cursor *cursor)
+{
+	struct cursor seen;
+
+	store_cursor(s, &seen);
+	MUTEX_GUARD(&s->read_lock);
+	return check_from(s, cursor, &seen);
+}
+
 static int end_of_page(struct store *s, const struct cursor *seen, struct page *page)
 {
 	int r;

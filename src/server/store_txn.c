@@ -218,6 +218,11 @@ static int env_alias_get(void *arg, const struct id *alias, struct id *ret_node)
 	return meta_alias_get(((struct txn *)arg)->s->meta, alias, ret_node);
 }
 
+static int env_had(void *arg, const struct id *node, uint64_t c, const struct content *content)
+{
+	return meta_history_has(((struct txn *)arg)->s->meta, node, c, content);
+}
+
 static int env_alias_put(void *arg, const struct id *alias, const struct id *node)
 {
 	return meta_alias_put(((struct txn *)arg)->s->meta, alias, node);
@@ -321,7 +326,7 @@ int txn_apply(struct txn *x, const struct commit_sender *sender, const struct op
 {
 	const struct commit_env env = {x, env_node_get, env_node_put, env_dentry_get, env_dentry_put,
 		env_dentry_del, env_has_children, env_last_name_get, env_last_name_put, env_alias_get,
-		env_alias_put, env_own_result, env_seq_next, txn_emit};
+		env_alias_put, env_own_result, env_had, env_seq_next, txn_emit};
 	int r;
 
 	x->sender = sender;

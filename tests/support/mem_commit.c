@@ -86,6 +86,33 @@ static void touch(struct mem_commit *m, const struct id *id)
 		m->touched[m->touched_count++] = *id;
 }
 
+static size_t history_key(uint8_t *key, const struct id *node, uint64_t c)
+{
+	memcpy(key, node->b, ID_BYTES);
+	memcpy(key + ID_BYTES, &c, sizeof(c));
+	return ID_BYTES + sizeof(c);
+}
+
+static void remember(struct mem_commit *m, const struct node_state *n)
+{
+	struct content *content = must(malloc(sizeof(*content)));
+	uint8_t key[ID_BYTES + sizeof(n->c)];
+	size_t len = history_key(key, &n->node, n->c);
+
+	*content = n->content;
+	free(map_remove(m->history, key, len));
+	put(m->history, key, len, content);
+}
+
+static int had(void *arg, const struct id *node, uint64_t c, const struct content *content)
+{
+	struct mem_commit *m = arg;
+	uint8_t key[ID_BYTES + sizeof(c)];
+	const struct content *then = map_get(m->history, key, history_key(key, node, c));
+
+	return then && then->size == content->size && hash_equal(&then->hash, &content->hash);
+}
+
 static int node_get(void *arg, const struct id *node, struct node_state *ret_node)
 {
 	struct mem_node *n = node_at(arg, node);
@@ -113,6 +140,7 @@ static int node_put(void *arg, const struct node_state *node)
 	n->row.names_count = 0;
 	node_state_fini(&n->row);
 	n->row = row;
+	remember(m, &row);
 	touch(m, &node->node);
 	return 0;
 }
@@ -337,7 +365,7 @@ int mem_commit_apply(struct mem_commit *m, const struct commit_sender *sender, c
 	struct result *ret_result)
 {
 	const struct commit_env env = {m, node_get, node_put, dentry_get, dentry_put, dentry_del,
-		has_children, last_name_get, last_name_put, alias_get, alias_put, own_result, seq_next,
+		has_children, last_name_get, last_name_put, alias_get, alias_put, own_result, had, seq_next,
 		place};
 	uint8_t key[ID_BYTES + sizeof(op->opno)];
 	int r;
@@ -362,6 +390,7 @@ void mem_commit_init(struct mem_commit *m)
 	m->placed = must(map_new());
 	m->aliases = must(map_new());
 	m->results = must(map_new());
+	m->history = must(map_new());
 }
 
 static void free_all(struct map *map, void (*fini)(void *value))
@@ -403,6 +432,7 @@ void mem_commit_fini(struct mem_commit *m)
 	free_all(m->placed, dentry_fini);
 	free_all(m->aliases, NULL);
 	free_all(m->results, stored_result_fini);
+	free_all(m->history, NULL);
 	memset(m, 0, sizeof(*m));
 }
 

@@ -31,6 +31,7 @@ struct mem_commit {
 	struct map *placed; /* the same for the plain tree */
 	struct map *aliases; /* id -> struct id */
 	struct map *results; /* id of client, opno -> struct result */
+	struct map *history; /* id, c -> struct content */
 	uint64_t seq;
 
 	/* of the last call */

@@ -314,6 +314,18 @@ static int own_result(void *arg, uint64_t opno, const struct result **ret_result
 	return 0;
 }
 
+static int had(void *arg, const struct id *node, uint64_t c, const struct content *content)
+{
+	const struct pw_world *w = arg;
+	struct content then;
+
+	(void)node; /* one content a commit */
+	if (c >= PW_SEQS || !w->content_at[c])
+		return 0;
+	then = content_of(w->content_at[c]);
+	return hash_equal(&then.hash, &content->hash);
+}
+
 static int seq_next(void *arg, uint64_t *ret_seq)
 {
 	struct pw_world *w = arg;
@@ -376,7 +388,7 @@ static void trace(const struct pw_world *w, unsigned client, const struct op *op
 const struct result *pw_commit(struct pw_world *w, unsigned client, const struct op *op)
 {
 	const struct commit_env env = {w, node_get, node_put, dentry_get, dentry_put, dentry_del,
-		has_children, last_name_get, last_name_put, alias_get, alias_put, own_result, seq_next,
+		has_children, last_name_get, last_name_put, alias_get, alias_put, own_result, had, seq_next,
 		place};
 	const struct commit_sender sender = {
 		.client = {{(uint8_t)(client + 1), 0xcc}}, .label = client ? "b" : "a"};

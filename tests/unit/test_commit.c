@@ -17,6 +17,22 @@ static void test_01_edit_edit(void **state)
 	EXPECT_NAMES(2, 1);
 }
 
+/* A write of what its base has is no edit: what became of that since goes on from it. */
+static void test_01_edit_no_edit(void **state)
+{
+	with_f();
+	OK(edit(A, F, C1, 2));
+	LOST(edit(B, F, C1, 1));
+	assert_int_equal(w.last.c, 2);
+	OK(edit(A, F, 2, 4));
+	LOST(edit(B, F, 2, 2));
+	/* Not with a base that was something else, or none. */
+	KEPT(edit(B, F, C1, 2));
+	KEPT(edit(B, F, 0, 2));
+	assert_int_equal(at("f"), 4);
+	EXPECT_NAMES(3, 2);
+}
+
 static void test_02_edit_edit_same(void **state)
 {
 	with_f();
@@ -629,6 +645,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_01_edit_edit),
+		T(test_01_edit_no_edit),
 		T(test_02_edit_edit_same),
 		T(test_03_edit_delete),
 		T(test_04_delete_edit),

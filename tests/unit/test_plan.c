@@ -245,6 +245,42 @@ static void test_parents(void **state)
 	plan_fini(&p);
 }
 
+/* What stays agreed with a server of another history: never a version of it that may mean something else. */
+static void test_rebase(void **state)
+{
+	struct world s, r;
+
+	for (unsigned i = 0; i < STATES; i++) {
+		make(i, &s);
+		assert_int_equal(plan_rebase(&s.n, NULL), REBASE_FORGET);
+		for (unsigned k = 0; k <= STATES; k++) {
+			enum plan_rebase what;
+			uint64_t c;
+			bool same;
+
+			make(i, &s);
+			make(k, &r);
+			c = s.n.c;
+			same = same_bytes(&s.n, &r.n);
+			what = plan_rebase(&s.n, &r.n);
+			if (r.n.tomb || s.n.kind != r.n.kind || (!same && s.n.kind == KIND_SYMLINK)) {
+				assert_int_equal(what, REBASE_FORGET);
+				continue;
+			}
+			assert_int_equal(what, same ? REBASE_KEEP : REBASE_SEND);
+			assert_int_equal(s.n.c, same ? r.n.c : c < r.n.c ? c : 0);
+			assert_int_equal(s.n.a, s.n.mode == r.n.mode ? r.n.a : 0);
+			for (unsigned n = 0; n < s.n.names_count; n++) {
+				uint64_t l = 0;
+
+				for (unsigned m = 0; m < r.n.names_count; m++)
+					l = strcmp(r.names[m].name, s.names[n].name) ? l : r.names[m].l;
+				assert_int_equal(s.names[n].l, l);
+			}
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -252,6 +288,7 @@ int main(void)
 		cmocka_unit_test(test_stale_state_ends_at_the_same),
 		cmocka_unit_test(test_xattr_and_mtime),
 		cmocka_unit_test(test_parents),
+		cmocka_unit_test(test_rebase),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

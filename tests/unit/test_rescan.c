@@ -7,6 +7,7 @@
 #include <syncfs/clock.h>
 
 #include "outbox.h"
+#include "rebase.h"
 #include "rescan.h"
 
 #define DEADLINE_MS 30000
@@ -233,6 +234,38 @@ static void test_renamed(void **state)
 	assert_true(id_equal(&first(f)->next->next->new_parent, &d));
 	assert_int_equal(linkat(f->tree.root_fd, "e/b", f->tree.root_fd, "hard", 0), 0);
 	expect_found(f, "Ra>b Rd>e Rb>b Lhard");
+}
+
+/* Renamed and edited while nobody looked: both are said. */
+static void test_renamed_and_changed(void **state)
+{
+	struct fixture *f = *state;
+	struct id a = make_file(f, &ID_ROOT, "a", "text");
+
+	make_dir(f, &ID_ROOT, "d");
+	write_file(f, "a", "more");
+	must_rename(f, "a", "b");
+	assert_int_equal(fchmodat(f->tree.root_fd, "d", 0700, 0), 0);
+	must_rename(f, "d", "e");
+	expect_found(f, "Ra>b W Rd>e S");
+	assert_true(id_equal(&first(f)->next->node, &a));
+}
+
+/* Its old name has something new, which was taken for it before it was found. */
+static void test_renamed_and_replaced(void **state)
+{
+	struct fixture *f = *state;
+	struct id a = make_file(f, &ID_ROOT, "a", "text"), made;
+
+	make_dir(f, &ID_ROOT, "z");
+	must_rename(f, "a", "z/a");
+	write_file(f, "a", "another");
+	(void)scan(f);
+	(void)scan(f); /* asked for by the first one */
+	made = node_of(f, "a");
+	assert_false(id_equal(&made, &a));
+	made = node_of(f, "z/a");
+	assert_true(id_equal(&made, &a));
 }
 
 static void test_replaced(void **state)
@@ -485,6 +518,40 @@ static void test_restored(void **state)
 	assert_int_equal(operations(f), 0);
 }
 
+/* While histories are merged nothing is deleted, whoever has removed it. */
+static void test_missing_in_a_merge(void **state)
+{
+	struct fixture *f = *state;
+	struct cursor cursor = {.epoch = id_new(), .seq = 9, .tag = 1};
+	struct id client = id_new();
+
+	make_file(f, &ID_ROOT, "f", "text");
+	assert_int_equal(unlinkat(f->tree.root_fd, "f", 0), 0);
+	assert_int_equal(rebase_begin(f->state), 0);
+	assert_true(rebase_is_due(f->state));
+	assert_int_equal(syncstate_begin(f->state, false), 0);
+	{
+		struct id node;
+		struct base_row row;
+
+		assert_int_equal(syncstate_name_get(f->state, &ID_ROOT, "f", &node), 0);
+		assert_int_equal(syncstate_base_get(f->state, &node, &row), 0);
+		assert_int_equal(syncstate_remote_put(f->state, &row.state), 0);
+		base_row_fini(&row);
+	}
+	assert_int_equal(syncstate_commit(f->state), 0);
+	assert_int_equal(rebase_finish(f->state, f->capture, &client, &cursor), 0);
+	assert_false(rebase_is_due(f->state));
+	assert_true(rebase_is_merging(f->state));
+	restored = 0;
+	assert_int_equal(scan(f), 0);
+	assert_int_equal(operations(f), 0);
+	assert_int_equal(restored, 1);
+	assert_int_equal(told(f), 1);
+	assert_int_equal(syncstate_peek_count(f->state), 0);
+	assert_false(rebase_is_merging(f->state));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -494,6 +561,8 @@ int main(void)
 		TEST(test_doubted),
 		TEST(test_torn),
 		TEST(test_renamed),
+		TEST(test_renamed_and_changed),
+		TEST(test_renamed_and_replaced),
 		TEST(test_replaced),
 		TEST(test_replaced_by_another_kind),
 		TEST(test_removed),
@@ -504,6 +573,7 @@ int main(void)
 		TEST(test_emptied_root_is_held),
 		TEST(test_approved),
 		TEST(test_restored),
+		TEST(test_missing_in_a_merge),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -257,6 +257,32 @@ static void test_bases_of_adopted(void **state)
 	assert_int_equal(o.items[0].op.base_l, 8);
 	outbox_return(f->capture, &o);
 	outbox_fini(&o);
+	/* The record of the rename has the old id: after a restart it still means the other node. */
+	fixture_reopen(f);
+	assert_string_equal(queue(f), "Rf>g");
+	assert_true(id_equal(&pending_first(f->capture->pending)->node, &remote.node));
+}
+
+/* The same for who was put into a directory that became another. */
+static void test_parent_of_alias(void **state)
+{
+	struct fixture *f = *state;
+	struct id d = id_new(), node;
+	struct result results[] = {result_of(OUTCOME_SAME, &d, 5, 5), {.outcome = OUTCOME_MISSING}};
+	struct outbox o;
+
+	do_create(f, "", "d", KIND_DIR);
+	assert_int_equal(outbox_collect(f->capture, 1, &o), 0);
+	outbox_return(f->capture, &o);
+	outbox_fini(&o);
+	o = collect(f, 1);
+	node = o.items[0].op.node;
+	do_create(f, "d", "f", KIND_FILE);
+	answer(f, &o, results);
+	fixture_reopen(f);
+	assert_string_equal(queue(f), "Cf");
+	assert_false(id_equal(&pending_first(f->capture->pending)->parent, &node));
+	assert_true(id_equal(&pending_first(f->capture->pending)->parent, &d));
 }
 
 int main(void)
@@ -269,6 +295,7 @@ int main(void)
 		TEST(test_removed_a_copy),
 		TEST(test_adopted_with_other_attributes),
 		TEST(test_bases_of_adopted),
+		TEST(test_parent_of_alias),
 	};
 
 	return cmocka_run_group_tests_name("settle", tests, NULL, NULL);

@@ -365,7 +365,9 @@ static void feed_in_small_pages(void **state)
 	assert_int_equal(total, 50);
 	bad = feed.pages[0].cursor;
 	feed_fini(&feed);
+	assert_int_equal(store_check_cursor(f->store, &bad), 0);
 	bad.tag ^= 1;
+	assert_int_equal(store_check_cursor(f->store, &bad), -ESTALE);
 	assert_int_equal(store_changes(f->store, &bad, false, 1000, &page, &raw), -ESTALE);
 	bad.epoch = id_new();
 	assert_int_equal(store_changes(f->store, &bad, false, 1000, &page, &raw), -ECHRNG);

@@ -388,7 +388,7 @@ static void test_a_web_page_is_no_syncfsd(void **state)
 	add_answer(&p, "200 OK", "text/html", "<p>Hello", 8);
 	peer_begin(&p);
 	r = remote_to(p.url);
-	assert_int_equal(remote_poll(r, NULL, 0, &client, &page, &body), -EPROTO);
+	assert_int_equal(remote_poll(r, NULL, NULL, 0, &client, &page, &body), -EPROTO);
 	assert_non_null(strstr(remote_last_error(r), "text/html"));
 	remote_free(r);
 	peer_end(&p);
@@ -401,7 +401,8 @@ static void test_poll(void **state)
 {
 	struct peer p = {0};
 	struct id client = id_new();
-	struct cursor from = {.epoch = id_new(), .seq = 3, .tag = 5};
+	struct cursor from = {.epoch = id_new(), .seq = 3, .tag = 5},
+		      acked = {.epoch = from.epoch, .seq = 9, .tag = 7};
 	struct page sent = {.from = from, .cursor = from, .raw = (const uint8_t *)"rawbytes", .raw_len = 8},
 		    page;
 	struct buf answer = BUF_INIT, body = BUF_INIT;
@@ -412,7 +413,7 @@ static void test_poll(void **state)
 	add_answer(&p, "200 OK", BATCH_CONTENT_TYPE, answer.data, answer.len);
 	peer_begin(&p);
 	r = remote_to(p.url);
-	assert_int_equal(remote_poll(r, &from, 5, &client, &page, &body), 0);
+	assert_int_equal(remote_poll(r, &from, &acked, 5, &client, &page, &body), 0);
 	assert_int_equal(page.cursor.seq, 3);
 	assert_int_equal(page.raw_len, 8);
 	assert_memory_equal(page.raw, "rawbytes", 8);
@@ -422,6 +423,8 @@ static void test_poll(void **state)
 	remote_free(r);
 	peer_end(&p);
 	assert_non_null(strstr(p.requests[0], cursor_to_text(&from, text)));
+	assert_non_null(strstr(p.requests[0], "&acked="));
+	assert_non_null(strstr(p.requests[0], cursor_to_text(&acked, text)));
 	free_answers(&p);
 	buf_fini(&answer);
 	buf_fini(&body);
