@@ -21,7 +21,7 @@ _syncfs_complete() {
 	syncfsd:--root | syncfsd:--token-file | syncfsd:--config | syncfsd:--tls-cert | syncfsd:--tls-key) ;;
 	syncfsd:token) words='add list revoke' ;;
 	syncfsd:*)
-		words='--root --listen --token-file --tls-cert --tls-key --config --namespace --adopt --debug --help --version token approve reject'
+		words='--root --listen --token-file --tls-cert --tls-key --config --namespace --adopt --debug --help --version token approve reject new-epoch'
 		;;
 	syncfsctl:syncfsctl) words='status wait token conflicts pause resume reconnect approve restore --json --help --version' ;;
 	syncfsctl:*) [[ $word == -* ]] && words='--timeout --seq --json' ;;

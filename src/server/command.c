@@ -14,6 +14,7 @@
 
 #include "answer.h"
 #include "auth.h"
+#include "store.h"
 
 #define ANSWER_WAIT_MS 3000
 #define EXPIRES_MAX_DAYS 36500
@@ -129,6 +130,18 @@ static int run_answer(const struct config *config, enum answer answer, struct bu
 	return 0;
 }
 
+static int run_new_epoch(const struct config *config, struct buf *why)
+{
+	int r;
+
+	if (config->words_count != 1)
+		return refuse(why, -EINVAL, "usage: syncfsd new-epoch [--root DIR]");
+	r = store_new_epoch(config->root, why);
+	if (r == 0)
+		printf("every client compares what it has with this tree when it comes the next time\n");
+	return r;
+}
+
 int command_run(const struct config *config, struct buf *why)
 {
 	const char *word = config->words[0];
@@ -139,6 +152,8 @@ int command_run(const struct config *config, struct buf *why)
 		return run_answer(config, ANSWER_APPROVE, why);
 	if (!strcmp(word, "reject"))
 		return run_answer(config, ANSWER_REJECT, why);
+	if (!strcmp(word, "new-epoch"))
+		return run_new_epoch(config, why);
 	buf_printf(why, "unknown command %s; see syncfsd --help", word);
 	return -EINVAL;
 }

@@ -28,6 +28,7 @@ const char config_help[] =
 	"       syncfsd token list\n"
 	"       syncfsd token revoke NAME\n"
 	"       syncfsd approve | reject\n"
+	"       syncfsd new-epoch\n"
 	"\n"
 	"  --root DIR           the directory with the tree (default: $XDG_DATA_HOME/syncfsd)\n"
 	"  --listen ADDR:PORT   default " DEFAULT_LISTEN "; port 0 takes a free one\n"

@@ -233,6 +233,44 @@ void store_close(struct store *s)
 	free(s);
 }
 
+static int put_epoch(struct meta *m)
+{
+	const struct id epoch = id_new();
+	int r = meta_begin(m, true);
+
+	if (r == 0)
+		r = meta_value_put(m, "epoch", epoch.b, ID_BYTES);
+	if (r == 0)
+		r = meta_commit(m);
+	if (r < 0)
+		meta_rollback(m);
+	return r;
+}
+
+int store_new_epoch(const char *root, struct buf *why)
+{
+	cleanup_free char *path = db_path(root);
+	struct store s = {.lock_fd = -1};
+	int r = path ? tree_open(root, 0, &s.tree) : -ENOMEM;
+
+	if (r < 0) {
+		why_tree(why, root, r);
+		return r;
+	}
+	r = lock_root(&s, root, why);
+	if (r == 0)
+		r = meta_open(path, false, &s.meta, why);
+	if (r == 0)
+		r = put_epoch(s.meta);
+	if (r < 0 && why->len == 0)
+		buf_printf(why, "the database in %s cannot be written: %s", root, err_str(r));
+	meta_close(s.meta);
+	if (s.lock_fd >= 0)
+		(void)close(s.lock_fd);
+	tree_close(&s.tree);
+	return r;
+}
+
 void store_status(struct store *s, struct store_status *ret_status)
 {
 	MUTEX_GUARD(&s->lock);

@@ -35,6 +35,8 @@ struct store_config {
  * made by hand while down, then the watch.
  */
 int store_open(const struct store_config *config, struct store **ret_store, struct buf *why);
+/* Another epoch for a tree that no server has open: every client merges. -EBUSY: one has. */
+int store_new_epoch(const char *root, struct buf *why);
 void store_close(struct store *s); /* drains; NULL is fine */
 bool store_is_failed(const struct store *s); /* a terminal error has happened */
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from harness import SLOW, conflict_copies, has, leftovers, read, tree, wait_same, wait_until, write
+from harness import SLOW, SYNCFSD, conflict_copies, has, leftovers, read, tree, wait_same, wait_until, write
 from peer import Proxy, free_port
 
 
@@ -327,3 +327,26 @@ def test_server_put_back_to_an_older_copy(world, moved_on):
     wait_same(a.path, server.root, b.path, timeout=60)
     assert has(a / "after", "written while it is merged")
     wait_until(lambda: not leftovers(a) and not leftovers(b), 30, "nothing is left over")
+
+
+def test_new_epoch(world):
+    """An epoch made by hand: what is equal stays agreed, what is not is merged, what is gone comes back."""
+    server = world.server()
+    a = world.mount("A", server)
+    fill(a, 20)
+    write(a / "removed", "here when the epoch ends")
+    a.wait(30)
+    wait_same(a.path, server.root)
+    command = [SYNCFSD, "--root", server.root, "new-epoch"]
+    running = subprocess.run(command, capture_output=True, text=True, env=world.env, timeout=30, check=False)
+    assert running.returncode != 0 and "in use" in running.stderr
+    server.stop()
+    os.unlink(a / "removed")
+    write(a / "written", "while it was down")
+    world.run(command)
+    server.start()
+    wait_until(lambda: has(a / "removed", "here when the epoch ends"), 30, "nothing is deleted by a merge")
+    wait_until(lambda: has(os.path.join(server.root, "written"), "while it was down"), 30, "what was made here arrives")
+    wait_same(a.path, server.root)
+    assert not conflict_copies(server.root)
+    assert b"are as the server has them" in a.log()
