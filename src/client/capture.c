@@ -64,6 +64,16 @@ int capture_enqueue_locked(struct capture *c, const struct record *r, const stru
 	return 0;
 }
 
+/* What cannot be queued the scan finds again: the journal must not tell of it a second time. */
+static int enqueue_or_forget(struct capture *c, const struct record *r, const struct stat_id *object)
+{
+	int error = capture_enqueue_locked(c, r, object);
+
+	if (error)
+		(void)journal_ack(c->journal, &r->lsn, 1); /* failed, it takes nothing any more */
+	return error;
+}
+
 int capture_fact_locked(struct capture *c, struct record *r, const struct stat_id *object)
 {
 	struct record done = {.type = RECORD_DONE, .ok = true};
@@ -81,7 +91,7 @@ int capture_fact_locked(struct capture *c, struct record *r, const struct stat_i
 	done.ino = object->ino;
 	done.btime_ns = object->btime_ns;
 	error = journal_append(c->journal, &done);
-	return error ? error : capture_enqueue_locked(c, r, object);
+	return error ? error : enqueue_or_forget(c, r, object);
 }
 
 void capture_want_scan_locked(struct capture *c)
@@ -256,7 +266,7 @@ static int end_locked(struct capture *c, struct intent *i, int error, const stru
 		return journal_ack(c->journal, &i->lsn, 1);
 	rec.lsn = i->lsn;
 	if (!r)
-		r = capture_enqueue_locked(c, &rec, object);
+		r = enqueue_or_forget(c, &rec, object);
 	if (!r && i->type == OP_CREATE)
 		note_made(c, &i->node);
 	return r;
@@ -349,7 +359,7 @@ static int closed_locked(struct capture *c, const struct stat_id *object, bool s
 		rec.btime_ns = object->btime_ns;
 		r = journal_append(c->journal, &rec);
 		if (!r)
-			r = capture_enqueue_locked(c, &rec, object);
+			r = enqueue_or_forget(c, &rec, object);
 		if (r)
 			return r;
 		e = pending_unsent(c->pending, &rec.node, 1u << OP_WRITE);

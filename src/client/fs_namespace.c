@@ -54,7 +54,7 @@ static int enter(struct view *v, struct inode *parent, const char *name, const s
 /* Between intent and outcome. ret_handle: NULL unless the object is to be opened as well (create). */
 static int make_recorded(struct view *v, struct inode *parent, int dirfd, const struct wish *w,
 	struct stat_id *ret_id, struct fuse_entry_param *ret_entry, struct handle **ret_handle,
-	int *ret_reply)
+	int *ret_reply, bool *ret_unseen)
 {
 	cleanup_fd int fd = -1;
 	struct stat st;
@@ -65,6 +65,8 @@ static int make_recorded(struct view *v, struct inode *parent, int dirfd, const 
 	if (ret_handle)
 		fd = r;
 	r = backing_stat(v->tree->dev, ret_handle ? fd : dirfd, ret_handle ? "" : w->name, &st, ret_id);
+	if (r && r != -ENOENT)
+		*ret_unseen = true; /* it may be there */
 	if (r)
 		return r; /* made and taken away again behind our back */
 	/* From here on it exists and is recorded so, whatever the kernel is told. */
@@ -102,7 +104,8 @@ static int make(struct view *v, struct inode *parent, const struct wish *w,
 	if (!r) {
 		r = inode_is_displaced(v->inodes, parent)
 			? -ESTALE
-			: make_recorded(v, parent, dir.fd, w, &created, ret_entry, ret_handle, &reply);
+			: make_recorded(v, parent, dir.fd, w, &created, ret_entry, ret_handle, &reply,
+				  &intent.unknown);
 		capture_end(v->capture, &intent, r, r ? NULL : &created);
 	}
 	inode_dir_put(v->inodes, &dir);

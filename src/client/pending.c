@@ -201,6 +201,8 @@ int pending_enqueue(struct pending *p, struct entry *e, const struct stat_id *ob
 	if (r) {
 		pending_names_unlink(p, e);
 		entry_free(e);
+		if (l)
+			pending_settle(p, l);
 		return r;
 	}
 	e->place = ++p->last_place;

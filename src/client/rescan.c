@@ -59,6 +59,7 @@ struct walk {
 	int depth;
 	bool skipped; /* something */
 	bool merging; /* histories: what is missing comes back */
+	bool unread; /* something could not be read: another scan is to look at it */
 	uint64_t entries;
 	struct missing *missing, *lost; /* names of the agreed state, and of the queue alone */
 	size_t missing_count, lost_count;
@@ -146,8 +147,9 @@ static int on_entry(void *arg, const struct scan_entry *e)
 	} else {
 		r = found_new(&w->found, e, &f->node, &node, &is_new);
 	}
-	w->skipped |= r == -EAGAIN;
-	if (r == -EAGAIN)
+	w->skipped |= r == -EAGAIN || r == -EIO;
+	w->unread |= r == -EIO;
+	if (r == -EAGAIN || r == -EIO)
 		return SCAN_SKIP; /* somebody else is at it; it is known by now, or the next scan sees it */
 	if (r)
 		return r;
@@ -303,6 +305,8 @@ static int scan_once(struct rescan *s)
 		r = end_doubt(s->config.state);
 	if (!r && w->merging && !w->skipped)
 		r = rebase_end(s->config.state);
+	if (!r && w->unread)
+		r = -EIO;
 	while (w->depth)
 		pop(w);
 	missing_free(w->missing, w->missing_count);

@@ -41,34 +41,40 @@ static int queue(struct found_context *f, struct record *r, const struct stat_id
 	return capture_found(f->config->capture, f->aliases, r, object);
 }
 
+/* Nothing is there, or what was on the way to it is none any more; another error proves nothing. */
+static bool proves_absence(int r)
+{
+	return r == -ENOENT || r == -ENOTDIR || r == -ELOOP || r == -EXDEV;
+}
+
 /*
- * Where the agreed state or the queue has the node now is looked at: is its object there still? *ret_taken:
- * another one is.
+ * Where the agreed state or the queue has the node now is looked at: is its object there still? 1, 0, -errno.
+ * *ret_taken: another one is.
  */
-static bool is_at_old_place(struct found_context *f, const struct id *node, const struct stat_id *object,
+static int is_at_old_place(struct found_context *f, const struct id *node, const struct stat_id *object,
 	struct id *ret_parent, char **ret_name, bool *ret_taken)
 {
 	cleanup_buf struct buf path = BUF_INIT;
 	cleanup_fd int dirfd = -1;
 	struct stat_id now;
 	char *slash;
-	bool is_same;
+	int r;
 
 	*ret_name = NULL;
 	*ret_taken = false;
 	if (capture_location(f->config->capture, node, ret_parent, ret_name))
-		return false;
+		return 0;
 	if (capture_path(f->config->capture, node, &path) || !buf_cstr(&path))
-		return false;
+		return 0;
 	slash = strrchr((char *)path.data, '/');
 	if (slash)
 		*slash = '\0';
 	dirfd = tree_open_dir(f->config->tree, slash ? (char *)path.data : "");
-	if (dirfd < 0 || tree_stat(dirfd, slash ? slash + 1 : (char *)path.data, &now))
-		return false;
-	is_same = stat_id_same_object(&now, object);
-	*ret_taken = !is_same;
-	return is_same;
+	r = dirfd < 0 ? dirfd : tree_stat(dirfd, slash ? slash + 1 : (char *)path.data, &now);
+	if (r)
+		return proves_absence(r) ? 0 : r;
+	*ret_taken = !stat_id_same_object(&now, object);
+	return !*ret_taken;
 }
 
 /* Whose name it is that something else lies at. */
@@ -108,14 +114,16 @@ static int found_known(struct found_context *f, const struct scan_entry *e, cons
 {
 	cleanup_free char *old_name = NULL;
 	struct record r = {.node = *node, .kind = tree_kind(e->stat.mode)};
-	bool still_there, over, taken;
-	int error = 0;
+	int error = 0, still_there;
+	bool over, taken;
 
 	if (capture_has_name(f->config->capture, node, parent, e->name))
 		return -EAGAIN;
 	still_there = is_at_old_place(f, node, &e->stat, &r.parent, &old_name, &taken);
 	if (!old_name)
 		return -EAGAIN;
+	if (still_there < 0)
+		return still_there;
 	if (still_there && r.kind == KIND_DIR)
 		return -EAGAIN;
 	if (taken) /* by what the walk has taken for the node, saved anew, if it was there before */
@@ -262,16 +270,19 @@ static int parent_now(
 
 /* ---- brought back ---- */
 
+/* Or nobody can tell. */
 static bool is_on_disk(struct found_context *f, const struct missing *m)
 {
 	cleanup_buf struct buf path = BUF_INIT;
 	cleanup_fd int dirfd = -1;
 	struct stat_id now;
+	int r = capture_dir_path(f->config->capture, &m->parent, &path);
 
-	if (capture_dir_path(f->config->capture, &m->parent, &path))
-		return false;
-	dirfd = tree_open_dir(f->config->tree, buf_cstr(&path) ? buf_cstr(&path) : "");
-	return dirfd >= 0 && tree_stat(dirfd, m->name, &now) == 0;
+	if (!r) {
+		dirfd = tree_open_dir(f->config->tree, buf_cstr(&path) ? buf_cstr(&path) : "");
+		r = dirfd < 0 ? dirfd : tree_stat(dirfd, m->name, &now);
+	}
+	return !proves_absence(r);
 }
 
 static bool is_gone(struct found_context *f, const struct missing *m)
@@ -384,12 +395,12 @@ static int compare(struct found_context *f, const struct scan_entry *e, const st
 	if (row->state.kind != KIND_SYMLINK) {
 		fd = tree_open_at(f->config->tree, e->dirfd, e->name, O_RDONLY | O_NONBLOCK);
 		if (fd < 0)
-			return -EAGAIN;
+			return fd == -EIO ? fd : -EAGAIN;
 	}
 	if (row->state.kind == KIND_FILE) {
 		r = tree_hash_file(fd, &content, NULL, ret_now);
 		if (r)
-			return -EAGAIN;
+			return r == -EIO ? r : -EAGAIN;
 		*ret_content = content.size != row->state.content.size ||
 			!hash_equal(&content.hash, &row->state.content.hash);
 	}
