@@ -67,6 +67,11 @@ int outbox_drop(struct capture *c, struct item *item);
  * 0 or -errno.
  */
 int outbox_claim(struct capture *c, struct outbox *o);
+/*
+ * Puts off, for delay_ms, files that were made and are gone and of which not all is in the batch, with what
+ * depends on them. full: there may be more than fits. 1: some were, 0: none, -ENOMEM.
+ */
+int outbox_put_off_dead(struct capture *c, struct outbox *o, bool full, uint64_t delay_ms);
 /* True when b may not be sent before a: they share a node or a name. */
 bool outbox_depends(const struct item *b, const struct item *a);
 /* Removes given-back items, numbers the rest from first_opno, and fills the bases. */

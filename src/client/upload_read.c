@@ -469,18 +469,26 @@ static int read_object(struct reading *rd, struct buf *raw)
 	return try_adopt(rd);
 }
 
-/* Made, and gone since: those who come after it in the queue still need its node. */
-static int read_nothing(struct reading *rd)
+/*
+ * Made, and gone since: those who come after it in the queue still need its node. What it held is no more;
+ * its id stands for it, which makes it one with nobody's file.
+ */
+static int read_nothing(struct reading *rd, struct buf *raw)
 {
 	struct item *i = rd->item;
+	size_t at = raw->len;
 
 	if (i->op.type != OP_CREATE)
 		return READ_NEEDLESS;
 	i->op.mode = i->op.kind == KIND_DIR ? 0700 : i->op.kind == KIND_SYMLINK ? 0777 : 0600;
 	i->op.fields |= OP_HAS_MODE | OP_HAS_MTIME;
 	if (i->op.kind == KIND_FILE) {
+		buf_put(raw, i->op.node.b, ID_BYTES);
+		i->op.data_at = at;
+		i->op.data_len = ID_BYTES;
 		i->op.fields |= OP_HAS_DATA;
-		return manifest_of_bytes("", 0, &i->op.content, NULL);
+		return raw->error ? raw->error
+				  : manifest_of_bytes(i->op.node.b, ID_BYTES, &i->op.content, NULL);
 	}
 	return READ_READY;
 }
@@ -545,7 +553,7 @@ int upload_read_item(
 		if (!r)
 			r = read_object(&rd, raw);
 	} else {
-		r = read_nothing(&rd);
+		r = read_nothing(&rd, raw);
 	}
 	if (rd.fd >= 0)
 		close(rd.fd);

@@ -32,6 +32,7 @@
 #define IDLE_WAIT_MS 60000
 #define TRIM_OPS 2000
 #define UNREADABLE_WAIT_MS 30000
+#define DEAD_WAIT_MS 250
 #define MISSING_WAIT_MS 1000 /* all of it was sent, and still the server misses some */
 
 struct uploader {
@@ -151,6 +152,17 @@ static int read_one(struct uploader *u, struct outbox *o, size_t at, struct buf 
 	}
 }
 
+static int put_off_dead(struct uploader *u, struct outbox *o, const struct buf *raw)
+{
+	bool full = o->count == u->batch_ops || raw->len >= BATCH_RAW_BYTES;
+	int r = outbox_put_off_dead(u->config.capture, o, full, DEAD_WAIT_MS);
+	uint64_t due = clock_mono_ms() + DEAD_WAIT_MS;
+
+	if (r > 0 && (!u->next_due_ms || due < u->next_due_ms))
+		u->next_due_ms = due;
+	return r < 0 ? r : 0;
+}
+
 static int read_batch(struct uploader *u, struct outbox *o, struct buf *raw)
 {
 	cleanup_free size_t *off = calloc(o->count + 1, sizeof(*off));
@@ -170,7 +182,7 @@ static int read_batch(struct uploader *u, struct outbox *o, struct buf *raw)
 		if (!r)
 			off[off_count++] = i;
 	}
-	return raw->error;
+	return raw->error ? raw->error : put_off_dead(u, o, raw);
 }
 
 static int encode(struct uploader *u, const struct outbox *o, const struct buf *raw, struct buf *out)
