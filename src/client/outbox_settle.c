@@ -197,6 +197,28 @@ static int give_way(struct settle *st, const struct item *i, const struct result
 	return tell(st->c->state, &gone);
 }
 
+/*
+ * The one that ours became had died before the answer came: told of up to the cursor, it is neither in S nor
+ * waits in R, as whoever lives would. Nobody will tell of its death again.
+ */
+static int tell_dead(struct settle *st, const struct item *i, const struct result *res)
+{
+	struct node_state n = {.node = res->node, .kind = i->op.kind, .c = res->c, .a = res->a, .tomb = true};
+	struct cursor cursor;
+	struct node_state told;
+	int r = syncstate_remote_get(st->c->state, &res->node, &told);
+
+	if (!r)
+		node_state_fini(&told);
+	if (r != -ENOENT)
+		return r;
+	r = syncstate_peek_cursor(st->c->state, &cursor);
+	if (r || cursor.seq < res->seq)
+		return r == -ENOENT ? 0 : r;
+	n.seq = cursor.seq;
+	return syncstate_remote_put(st->c->state, &n);
+}
+
 static int settle_create(struct settle *st, const struct item *i, const struct result *res)
 {
 	struct base_row row = {
@@ -210,6 +232,8 @@ static int settle_create(struct settle *st, const struct item *i, const struct r
 	if (is_other) {
 		row.state.a = 0; /* attributes of the one we became are still to be taken */
 		r = unify(st, i, res, &row.state.node);
+		if (!r && id_equal(&row.state.node, &res->node))
+			r = tell_dead(st, i, res);
 	}
 	if (!r)
 		r = take_sent(&row, i, true);
@@ -246,7 +270,7 @@ static bool is_of(const struct result *res, const struct base_row *row)
 }
 
 /* What was told and has no newer content than was agreed: ours comes from that, and must not go back to it.
- */
+ * What ours has lost against, with all names, is still to be told. */
 static int forget_older(struct syncstate *s, const struct node_state *agreed)
 {
 	struct node_state told;
@@ -254,7 +278,7 @@ static int forget_older(struct syncstate *s, const struct node_state *agreed)
 
 	if (r)
 		return r == -ENOENT ? 0 : r;
-	if (!told.tomb && told.seq <= agreed->seq && (int64_t)agreed->c > 0 && told.c <= agreed->c)
+	if (!told.tomb && (int64_t)agreed->c > 0 && told.c <= agreed->c)
 		r = syncstate_remote_delete(s, &agreed->node);
 	node_state_fini(&told);
 	return r;

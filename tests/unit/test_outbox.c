@@ -262,6 +262,33 @@ static void test_put_off(void **state)
 	assert_int_equal(operations(f), 2);
 }
 
+/* A file that came and went, and that more hangs on: nobody may see it half told, so all of it goes at once.
+ */
+static void test_dead_goes_whole(void **state)
+{
+	struct fixture *f = *state;
+	struct outbox o;
+
+	write_file(f, "b", "");
+	agree(f, &ID_ROOT, "b", 1);
+	do_create(f, "", "g", KIND_FILE);
+	do_rename(f, "g", "b", RENAME_EXCHANGE);
+	do_create(f, "", "other", KIND_FILE);
+	do_unlink(f, "b");
+	assert_int_equal(outbox_collect(f->capture, 3, &o), 0);
+	assert_int_equal(o.count, 3);
+	assert_int_equal(outbox_put_off_dead(f->capture, &o, true, 0), 0);
+	assert_int_equal(outbox_put_off_dead(f->capture, &o, false, 0), 1);
+	assert_int_equal(outbox_number(f->capture, &o, 1), 0);
+	assert_int_equal(o.count, 1);
+	assert_string_equal(o.items[0].op.name, "other");
+	give_back(f, &o);
+	o = collect(f);
+	assert_int_equal(o.count, 4);
+	assert_int_equal(outbox_put_off_dead(f->capture, &o, false, 0), 0);
+	give_back(f, &o);
+}
+
 /* The last writer goes while the file is found to be open still: it is not left for the time of open files.
  */
 static void test_released_while_read(void **state)
@@ -802,6 +829,38 @@ static void test_settle_forgotten(void **state)
 }
 
 /* Our new directory is one that the server has: what waits for it follows. */
+/* It died, and its death was told, before the answer came that ours is one with it. */
+static void test_settle_alias_of_dead(void **state)
+{
+	struct fixture *f = *state;
+	struct cursor cursor = {.epoch = id_of(9), .seq = 7, .tag = 1};
+	struct id theirs = id_of(44);
+	struct node_state remote;
+	struct outbox o;
+	struct result r;
+
+	assert_int_equal(syncstate_begin(f->state, false), 0);
+	assert_int_equal(syncstate_cursor_put(f->state, &cursor), 0);
+	assert_int_equal(syncstate_commit(f->state), 0);
+	do_create(f, "", "d", KIND_DIR);
+	o = collect_numbered(f, 1, 1);
+	r = done(OUTCOME_SAME, &o.items[0].op, 5);
+	r.node = theirs;
+	settle(f, &o, &r);
+	assert_int_equal(syncstate_peek_remote(f->state, &theirs, &remote), 0);
+	assert_true(remote.tomb);
+	assert_int_equal(remote.seq, 7);
+	node_state_fini(&remote);
+	/* Not told of yet, it lives for all that is known. */
+	theirs = id_of(45);
+	do_create(f, "", "e", KIND_DIR);
+	o = collect_numbered(f, 1, 2);
+	r = done(OUTCOME_SAME, &o.items[0].op, 8);
+	r.node = theirs;
+	settle(f, &o, &r);
+	assert_int_equal(syncstate_peek_remote(f->state, &theirs, &remote), -ENOENT);
+}
+
 static void test_settle_alias(void **state)
 {
 	struct fixture *f = *state;
@@ -936,6 +995,7 @@ int main(void)
 		TEST(test_all_of_several_names),
 		TEST(test_last_name_by_ghost),
 		TEST(test_put_off),
+		TEST(test_dead_goes_whole),
 		TEST(test_released_while_read),
 		TEST(test_closed_while_read),
 		TEST(test_bases),
@@ -954,6 +1014,7 @@ int main(void)
 		TEST(test_settle_reject),
 		TEST(test_settle_forgotten),
 		TEST(test_settle_alias),
+		TEST(test_settle_alias_of_dead),
 		TEST(test_alias_while_a_call_is_under_way),
 		TEST(test_settle_adopted),
 		TEST(test_adopted_too_late),
