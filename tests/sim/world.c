@@ -183,6 +183,18 @@ static void start_all(struct world *w)
 					: "first contact: both filled");
 }
 
+/* The only writer has what was at the server before: what it makes then is not made by two at once. */
+static void wait_for_contact(struct world *w)
+{
+	uint64_t end = sim_now_ns() + (uint64_t)REST_MS * 1000000;
+
+	while (!host_client_is_idle(&w->clients[0])) {
+		if (sim_now_ns() > end)
+			sim_fail("I15", "no first contact in %u s", REST_MS / 1000);
+		sim_sleep_ms(10);
+	}
+}
+
 static void send_home(struct world *w)
 {
 	uint64_t end = sim_now_ns() + (uint64_t)HOME_MS * 1000000;
@@ -209,6 +221,8 @@ void world_run(void *arg)
 		host_client_new(&w->clients[c], c);
 	w->oracle = oracle_new(&w->server, w->clients, w->count);
 	start_all(w);
+	if (sim_options.single_writer)
+		wait_for_contact(w);
 	make_pins(w);
 	user_start_all(w);
 	faults_run(w);
