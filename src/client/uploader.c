@@ -510,7 +510,6 @@ static void *run(void *arg)
 	bool checked = false;
 	int r = 0;
 
-	u->unsettled = true;
 	while (!ends_the_run(r)) {
 		bool idle = false;
 
@@ -573,9 +572,14 @@ int uploader_start(const struct uploader_config *config, struct uploader **ret_u
 	u->next_opno = opno + 1;
 	u->doubt = rescan_is_in_doubt(config->read.state);
 	atomic_init(&u->acked_opno, opno);
+	u->unsettled = true;
+	/* Before anything can be added to its operations. What fails here the thread tries again. */
+	if (!r)
+		(void)load_kept(u);
 	if (!r)
 		r = -pthread_create(&u->thread, NULL, run, u);
 	if (r) {
+		drop_kept(u);
 		mutex_fini(&u->lock);
 		free(u);
 		return r;
