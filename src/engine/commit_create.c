@@ -61,6 +61,8 @@ static int check_new(struct commit *c)
 /* The parent and name of the operation, made ready to take a new name. */
 static int ready_parent(struct commit *c, struct id *ret_parent)
 {
+	/* A dead directory does not come back inside of itself. */
+	const struct id *mover = c->op->type == OP_CREATE ? &c->op->node : NULL;
 	struct chain chain;
 	int r = commit_resolve(c, &c->op->parent, ret_parent);
 
@@ -69,7 +71,7 @@ static int ready_parent(struct commit *c, struct id *ret_parent)
 	r = commit_name_check(c, ret_parent, c->op->name);
 	if (r)
 		return r;
-	r = commit_parent_check(c, ret_parent, NULL, &chain);
+	r = commit_parent_check(c, ret_parent, mover, &chain);
 	if (r)
 		return r;
 	return commit_parent_revive(c, &chain, NULL, ret_parent);

@@ -260,13 +260,14 @@ static int judge(struct commit *c, struct move *m)
 }
 
 /* The mover stays where it is by now; what it was to replace was deleted with that all the same. */
-static int lost(struct commit *c, struct move *m)
+static int stay(struct commit *c, struct move *m)
 {
 	struct replaced p;
 	int r;
 
-	commit_stays(c, m->from < 0 ? 0 : m->n.names[m->from].l, 0);
-	if (c->result->outcome != OUTCOME_SUPERSEDED)
+	if (commit_has_lost(c->result->outcome))
+		commit_stays(c, m->from < 0 ? 0 : m->n.names[m->from].l, 0);
+	if (c->result->outcome != OUTCOME_SUPERSEDED && c->result->outcome != OUTCOME_SAME)
 		return 1;
 	r = replaced_get(c, &p);
 	if (r >= 0)
@@ -279,8 +280,8 @@ int commit_rename(struct commit *c)
 	struct move m = {.from = -1};
 	int r = judge(c, &m);
 
-	if (r > 0 && commit_has_lost(c->result->outcome))
-		r = lost(c, &m);
+	if (r > 0)
+		r = stay(c, &m);
 	move_fini(&m);
 	return r;
 }

@@ -110,6 +110,11 @@ static void test_lost_replacing(void **state)
 	assert_int_equal(at("v"), 4);
 	assert_int_equal(at("n"), 1);
 	EXPECT_NAMES(2, 0);
+	/* Also when it is there already. */
+	OK(file(A, 4, ROOT, "x", 4));
+	SAME(over_l(A, 1, ROOT, "m", 1, ROOT, "n", 4, own(A), own(A)));
+	assert_true(is_dead(4));
+	EXPECT_NAMES(2, 0);
 }
 
 /* A further name that got a conflict name goes when the sender replaces what it takes to be there. */
@@ -179,9 +184,14 @@ static void test_own_chain(void **state)
 
 static void test_replace_directories(void **state)
 {
+	/* A dead one does not come back inside of itself. */
+	OK(dir(B, 9, ROOT, "z"));
+	OK(rmd(B, 9, ROOT, "z", 1));
+	CYCLE(dir(B, 9, 9, "z"));
+	EXPECT_NAMES(0, 0);
 	OK(dir(A, 1, ROOT, "d"));
 	OK(dir(A, 2, ROOT, "e"));
-	OK(over(A, 1, ROOT, "d", 1, ROOT, "e", 2, 0));
+	OK(over(A, 1, ROOT, "d", own(A) + 1, ROOT, "e", 2, 0));
 	assert_int_equal(who_is("e"), 1);
 	OK(dir(A, 3, ROOT, "x"));
 	OK(file(B, 4, 1, "f", 1));
