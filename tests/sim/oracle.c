@@ -284,12 +284,22 @@ static uint32_t movers(const struct oracle *o, unsigned v)
 	return who;
 }
 
+/* A call of another client that may give it another name has begun, and not ended. */
+static bool is_being_moved(const struct oracle *o, const struct oracle_spot *s, uint32_t who)
+{
+	for (const struct oracle_watch *w = o->watches; w; w = w->next) {
+		if (w->moves && w->client != s->watch.client && who & 1u << w->client)
+			return true;
+	}
+	return false;
+}
+
 /* Nobody who ever moved it has it elsewhere: who deletes it now does so after all moves. */
 static bool is_agreed(struct oracle *o, const struct oracle_spot *s)
 {
 	uint32_t who = movers(o, s->here);
 
-	if (s->here == NO_VERSION || s->watch.client == BY_HAND)
+	if (s->here == NO_VERSION || s->watch.client == BY_HAND || is_being_moved(o, s, who))
 		return false;
 	/* The server may have given it a conflict name that is not here yet. */
 	if (s->server != s->here)
@@ -397,6 +407,7 @@ void oracle_spot_begin(struct oracle *o, struct oracle_spot *s, unsigned client,
 		s->here = version_of(o, &e);
 		s->names = e.st.st_nlink;
 	}
+	s->movers = movers(o, s->here);
 	s->agreed = is_agreed(o, s);
 }
 
@@ -424,9 +435,10 @@ static bool is_refusal(int r)
 
 static void spot_used_up(struct oracle *o, const struct oracle_spot *s, unsigned v, bool sure)
 {
-	if (sure && s->agreed && v == s->here)
+	sure = sure && s->agreed && v == s->here && !(movers(o, v) & ~s->movers);
+	if (sure)
 		o->versions[v].moved_by = 0;
-	use_up(o, v, s->watch.client, sure && s->agreed && v == s->here);
+	use_up(o, v, s->watch.client, sure);
 }
 
 void oracle_spot_end(struct oracle *o, struct oracle_spot *s, int result)

@@ -59,6 +59,7 @@ struct oracle_spot {
 	struct oracle_watch watch;
 	unsigned here, server; /* what lay there before: on the client's disk, on the server's */
 	nlink_t names; /* of what lay here */
+	uint32_t movers; /* who had moved it by then */
 	bool agreed; /* all who moved it had it here */
 	bool may_lose; /* the call may be undone by what others did to something else */
 };
