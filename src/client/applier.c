@@ -211,6 +211,23 @@ static int sync_placed(struct round *rd)
 	return r;
 }
 
+/*
+ * What was made here under another identity and removed again, while this was being placed: the server has
+ * unified the two, and the removal, which it did, is to be applied to what has just come. The page that tells
+ * of it may have been taken for our own.
+ */
+static int tell_gone(struct syncstate *s, const struct node_state *placed)
+{
+	const struct node_state gone = {.node = placed->node,
+		.kind = placed->kind,
+		.seq = syncstate_gone_at(s, &placed->node),
+		.c = placed->c,
+		.a = placed->a,
+		.tomb = true};
+
+	return gone.seq > placed->seq ? syncstate_remote_put(s, &gone) : 0;
+}
+
 /* S := R for what was placed; R goes unless something newer has come meanwhile. */
 static int advance(struct round *rd, struct job *j)
 {
@@ -231,8 +248,10 @@ static int advance(struct round *rd, struct job *j)
 		r = syncstate_kept_delete(s, &j->r.node);
 	if (!r)
 		r = syncstate_remote_get(s, &j->r.node, &newer);
+	if (r == -ENOENT)
+		return j->outdated || j->r.tomb ? 0 : tell_gone(s, &j->r);
 	if (r)
-		return r == -ENOENT ? 0 : r;
+		return r;
 	if (newer.seq <= j->r.seq)
 		r = syncstate_remote_delete(s, &j->r.node);
 	node_state_fini(&newer);

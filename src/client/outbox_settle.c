@@ -62,18 +62,23 @@ static int put_or_gone(struct syncstate *s, const struct base_row *row, uint64_t
 }
 
 /* What the server has, to be applied; unless it has told something newer: the answer may come long after the
- * page. */
+ * page. What ours has become one with has attributes that S has not got yet: those that were told. */
 static int tell(struct syncstate *s, const struct node_state *n)
 {
-	struct node_state told;
-	bool newer;
+	struct node_state told, both = *n;
 	int r = syncstate_remote_get(s, &n->node, &told);
 
 	if (r)
 		return r == -ENOENT ? syncstate_remote_put(s, n) : r;
-	newer = told.seq >= n->seq;
+	if (!n->a) {
+		both.a = told.a;
+		both.mode = told.mode;
+		both.mtime_ns = told.mtime_ns;
+		both.xattr = told.xattr;
+	}
+	r = told.seq >= n->seq ? 0 : syncstate_remote_put(s, &both);
 	node_state_fini(&told);
-	return newer ? 0 : syncstate_remote_put(s, n);
+	return r;
 }
 
 /* The server is still where S says; not under names that only we have given it, for which there is R already.

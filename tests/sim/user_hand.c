@@ -109,6 +109,14 @@ static void take_away(struct world *w, const char *path)
 	sim_trace("by hand: unlink %s: %s", path, r ? strerror(-r) : "ok");
 }
 
+/* Who moves away what is about to replace a pin takes the pin away. */
+static bool is_being_saved(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return strncmp(slash ? slash + 1 : path, ".save", 5) == 0;
+}
+
 static void move(struct world *w, const char *path)
 {
 	char dir[PATH_MAX], to[PATH_MAX], full[PATH_MAX], full_to[PATH_MAX];
@@ -155,7 +163,7 @@ void hand_edit(struct world *w)
 			take_away(w, path);
 		break;
 	case 3:
-		if (pick(w, sim_chance(STREAM_FAULT, 400000), path))
+		if (pick(w, sim_chance(STREAM_FAULT, 400000), path) && !is_being_saved(path))
 			move(w, path);
 		break;
 	default:
