@@ -50,6 +50,9 @@ int meta_node_count(struct meta *m, uint64_t *ret_count); /* live ones */
 /* The identity that the object had after it was placed; zeros: not known. -ENOENT no such node. */
 int meta_disk_get(struct meta *m, const struct id *id, struct stat_id *ret_disk);
 int meta_disk_put(struct meta *m, const struct id *id, const struct stat_id *disk);
+/* Live nodes whose object was last changed at this time, max at most; the count or -errno. A walk over all.
+ */
+ssize_t meta_disk_ctime(struct meta *m, int64_t ctime_ns, struct id *ret_ids, size_t max);
 /* The live node that was seen as this object; -ENOENT. */
 int meta_disk_find(struct meta *m, uint64_t ino, int64_t btime_ns, struct id *ret_id);
 
@@ -120,6 +123,7 @@ ssize_t meta_chunk_find(struct meta *m, const struct hash *chunk, struct meta_ra
 /* Live files of this content, up to cap. Returns the count. */
 ssize_t meta_content_nodes(struct meta *m, const struct hash *content, struct id *nodes, size_t cap);
 
+int meta_history_has(struct meta *m, const struct id *node, const struct hash *content); /* 1, 0, -errno */
 int meta_history_put(struct meta *m, const struct id *node, uint64_t c, const struct content *content,
 	int64_t replaced_at_ns);
 /* 1, 0: the node's version c had this content. */

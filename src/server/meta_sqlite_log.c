@@ -209,6 +209,21 @@ ssize_t meta_content_nodes(struct meta *m, const struct hash *content, struct id
 	return r < 0 ? r : (ssize_t)count;
 }
 
+int meta_history_has(struct meta *m, const struct id *node, const struct hash *content)
+{
+	sqlite3_stmt *st = meta_use(m, "SELECT 1 FROM history WHERE node = ?1 AND content = ?2 LIMIT 1");
+	int r;
+
+	if (!st)
+		return -EIO;
+	meta_bind_id(st, 1, node);
+	meta_bind_hash(st, 2, content);
+	r = meta_step(m, st);
+	if (r == 1)
+		meta_end(st);
+	return r;
+}
+
 int meta_history_put(struct meta *m, const struct id *node, uint64_t c, const struct content *content,
 	int64_t replaced_at_ns)
 {

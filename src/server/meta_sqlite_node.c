@@ -201,6 +201,22 @@ int meta_disk_put(struct meta *m, const struct id *id, const struct stat_id *dis
 	return meta_run(m, st);
 }
 
+ssize_t meta_disk_ctime(struct meta *m, int64_t ctime_ns, struct id *ret_ids, size_t max)
+{
+	sqlite3_stmt *st = meta_use(m, "SELECT id FROM node WHERE disk_ctime = ?1 AND tomb = 0");
+	size_t count = 0;
+	int r = 0;
+
+	if (!st)
+		return -EIO;
+	(void)sqlite3_bind_int64(st, 1, ctime_ns);
+	while (count < max && (r = meta_step(m, st)) == 1)
+		ret_ids[count++] = meta_column_id(st, 0);
+	if (r == 1)
+		meta_end(st);
+	return r < 0 ? r : (ssize_t)count;
+}
+
 int meta_disk_find(struct meta *m, uint64_t ino, int64_t btime_ns, struct id *ret_id)
 {
 	sqlite3_stmt *st = meta_use(

@@ -360,6 +360,8 @@ int hand_changed(void *arg, const struct watch_event *events, size_t count, bool
 		r = look_locked(s, &g, overflow);
 		if (r == 0 && gone_is_due(s->hand, clock_mono_ms(), count > 0))
 			r = gone_judge(s, false);
+		if (r == 0 && s->owed)
+			r = owed_place(s);
 		delay = next_delay(s->hand);
 		before = s->at.seq - before;
 	}
@@ -415,7 +417,9 @@ int hand_open(struct store *s, bool adopt, struct buf *why)
 	r = look_end(&l, r);
 	if (r == 0 && adopt && s->hand->gone.count)
 		r = new_epoch(s);
-	return r < 0 ? r : gone_judge(s, adopt);
+	if (r == 0)
+		r = gone_judge(s, adopt);
+	return r < 0 ? r : owed_place(s);
 }
 
 void hand_close(struct store *s)

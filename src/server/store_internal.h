@@ -57,6 +57,7 @@ struct store {
 	void *arg;
 	bool is_root; /* files can be given to others */
 	bool tree_is_open;
+	bool owed; /* REQUIRES(lock): owed_place() may have something to do */
 	int lock_fd;
 
 	/* flags and counters: no order is needed between them */
@@ -135,6 +136,27 @@ void steps_fini(struct steps *s);
 int steps_encode(const struct steps *s, struct buf *out);
 int steps_decode(const void *bytes, size_t len, struct steps *ret_steps); /* -EBADMSG */
 
+/* ---- store_dirs.c ---- */
+
+#define PLACE_DIRS_MAX 64
+
+struct place_dirs {
+	const struct tree *tree;
+	bool sync_all; /* at the end, more than the directories */
+	struct place_slot {
+		char *path;
+		int fd;
+		bool is_own; /* owned by us, so that new objects in it are so already */
+	} list[PLACE_DIRS_MAX];
+	size_t count;
+};
+
+/* Its descriptor, which may close that of any other; -errno. */
+int place_dir(struct place_dirs *d, const char *path);
+bool place_dir_is_own(const struct place_dirs *d, int fd);
+void place_dirs_forget(struct place_dirs *d);
+int place_dirs_sync(struct place_dirs *d);
+
 /* ---- store_aside.c ---- */
 
 /*
@@ -143,6 +165,22 @@ int steps_decode(const void *bytes, size_t len, struct steps *ret_steps); /* -EB
  */
 int store_aside(struct store *s, const struct steps *steps, const struct step *step, int dir,
 	const char *name, bool *ret_was_dir);
+
+/* What a step has displaced, in staging: to history, or away. */
+int store_dispose(struct store *s, const struct step *step);
+/* What a step cannot place: to history, or away. */
+int store_give_way(struct store *s, const struct step *step);
+
+/* ---- store_owed.c: All REQUIRES(s->lock). ---- */
+
+/*
+ * As the ctime of what is known of a node's object: the rows have a newer content (ino 0: the first one),
+ * which has found no place in the tree and lies in the history.
+ */
+#define OWED_CTIME ((int64_t)-1)
+
+/* Places what can be placed by now, in transactions of its own. */
+int owed_place(struct store *s);
 
 /* ---- store_place.c ---- */
 
@@ -291,6 +329,7 @@ int want_is_absent(struct store *s, const struct id *node);
 /* What no source gives, or gives damaged: wanted, when a file has rotted (no hand has changed it, and its
  * bytes are not what they were). 1: told, the caller runs store_changed(). */
 int want_chunk(struct store *s, const struct hash *chunk);
+bool owed_is(struct store *s, const struct id *node); /* the rows have a newer content than the tree */
 void want_grew(struct store *s); /* after the commit: the caller runs store_changed() */
 
 /* ---- gc.c ---- */

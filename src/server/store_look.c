@@ -259,7 +259,11 @@ static int refresh(struct look *l, struct spot *at, const struct node_state *n)
 {
 	struct op op = {.type = OP_WRITE, .node = n->node};
 	struct prepared p = {0};
-	int r = read_spot(l, at, &op, &p);
+	int r;
+
+	if (owed_is(l->s, &n->node)) /* an older state */
+		return 0;
+	r = read_spot(l, at, &op, &p);
 
 	if (r == 0 && content_changed(&op, n)) {
 		r = apply(l, &op, &p);
@@ -301,13 +305,21 @@ static int create(struct look *l, struct spot *at)
 	return r == -EACCES || r == -ENOENT || r == -ELOOP ? 0 : r < 0 ? r : 0;
 }
 
+static int owe(struct look *l, const struct id *node)
+{
+	const struct stat_id owed = {.ctime_ns = OWED_CTIME};
+
+	l->s->owed = true;
+	return know(l, node, &owed);
+}
+
 int look_drop(struct look *l, const struct id *dir, const char *name, const struct id *node)
 {
 	struct op op = {.type = OP_UNLINK, .node = *node, .parent = *dir, .name = (char *)(uintptr_t)name};
 	struct meta_child *children = NULL;
 	struct node_state n = {0};
 	size_t count = 0;
-	int r = meta_node_get(l->s->meta, node, &n);
+	int r = owed_is(l->s, node) ? -ENOENT : meta_node_get(l->s->meta, node, &n);
 
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
@@ -319,7 +331,10 @@ int look_drop(struct look *l, const struct id *dir, const char *name, const stru
 	for (size_t i = 0; r >= 0 && i < count; i++)
 		r = look_drop(l, node, children[i].name, &children[i].node);
 	meta_children_fini(children, count);
-	return r < 0 ? r : apply(l, &op, NULL);
+	if (r >= 0)
+		r = apply(l, &op, NULL);
+	/* what is owed in it needs it */
+	return r == 1 && op.type == OP_RMDIR ? owe(l, node) : r;
 }
 
 /* ---- objects that are known from elsewhere ---- */
@@ -448,6 +463,8 @@ static int compare(struct look *l, struct spot *at, const struct id *node)
 
 	if (r < 0)
 		return r;
+	if (was.ctime_ns == OWED_CTIME)
+		return 0;
 	was.dev = at->is.dev;
 	same = was.ino && stat_id_same_object(&was, &at->is);
 	if (same && at->kind != KIND_DIR && stat_id_unchanged(&was, &at->is))
@@ -549,7 +566,7 @@ int look_missing(struct look *l, const struct id *dir, const char *name, struct 
 	r = tree_stat(fd, name, &is);
 	if (r != -ENOENT)
 		return r < 0 ? r : 0;
-	r = want_is_absent(l->s, ret_node);
+	r = owed_is(l->s, ret_node) ? 1 : want_is_absent(l->s, ret_node);
 	return r < 0 ? r : !r;
 }
 

@@ -15,85 +15,19 @@
 #include <syncfs/failpoint.h>
 #include <syncfs/log.h>
 
-#define DIRS_MAX 64
-#define SYNC_SINGLY 4
 #define ASIDE_TRIES 8
-
-struct dir_slot {
-	char *path;
-	int fd;
-	bool is_own; /* owned by us, so that new objects in it are so already */
-};
 
 struct place {
 	struct store *s;
 	const struct tree *t;
 	const struct steps *steps;
-	bool redo, sync_all;
-	struct dir_slot dirs[DIRS_MAX];
-	size_t dirs_count;
+	bool redo;
+	struct place_dirs dirs;
 	struct map *ids; /* node -> struct placed in list, by index + 1 */
 	struct placed *list;
 	size_t count, cap;
 	struct stat_id group_expect; /* of the step that `again` refers to */
 };
-
-/* ---- directories ---- */
-
-static void dirs_forget(struct place *p)
-{
-	for (size_t i = 0; i < p->dirs_count; i++) {
-		free(p->dirs[i].path);
-		(void)close(p->dirs[i].fd);
-	}
-	if (p->dirs_count)
-		p->sync_all = true;
-	p->dirs_count = 0;
-}
-
-static int dir_get(struct place *p, const char *path)
-{
-	struct dir_slot slot;
-	struct stat st;
-
-	for (size_t i = p->dirs_count; i > 0; i--) {
-		if (strcmp(p->dirs[i - 1].path, path) == 0)
-			return p->dirs[i - 1].fd;
-	}
-	if (p->dirs_count == DIRS_MAX)
-		dirs_forget(p);
-	slot.fd = tree_open_dir(p->t, path);
-	if (slot.fd < 0)
-		return slot.fd;
-	slot.path = strdup(path);
-	if (!slot.path) {
-		(void)close(slot.fd);
-		return -ENOMEM;
-	}
-	slot.is_own = fstat(slot.fd, &st) == 0 && st.st_uid == geteuid() && st.st_gid == getegid();
-	p->dirs[p->dirs_count++] = slot;
-	return slot.fd;
-}
-
-static bool dir_is_own(const struct place *p, int fd)
-{
-	for (size_t i = p->dirs_count; i > 0; i--) {
-		if (p->dirs[i - 1].fd == fd)
-			return p->dirs[i - 1].is_own;
-	}
-	return false;
-}
-
-static int dirs_sync(struct place *p)
-{
-	int r = 0;
-
-	if (p->sync_all || p->dirs_count > SYNC_SINGLY)
-		return tree_sync_all(p->t);
-	for (size_t i = 0; r == 0 && i < p->dirs_count; i++)
-		r = tree_sync_fd(p->dirs[i].fd);
-	return r;
-}
 
 /* ---- identities ---- */
 
@@ -155,53 +89,43 @@ static int between(struct place *p, const struct step *step, int dir, int new_di
 	return is_nowhere(r) ? torn(p, step, "a directory was moved") : r;
 }
 
-/* ---- contents that leave the tree ---- */
-
-static int history_keep(struct place *p, const char *stage, const struct content *content)
+/* Only the name or the attributes of a node have changed: what is owed is so still. */
+static int id_moved(
+	struct place *p, const struct id *node, const struct stat_id *expect, const struct stat_id *now)
 {
-	struct id node;
-	ssize_t n = meta_content_nodes(p->s->meta, &content->hash, &node, 1);
+	struct stat_id is = *now;
 
-	if (n < 0)
-		return (int)n;
-	return n > 0 ? stage_drop(p->t, stage) : content_history_take(&p->s->content, stage, &content->hash);
-}
-
-static int dispose(struct place *p, const struct step *step)
-{
-	return step->has_old ? history_keep(p, step->stage, &step->old) : stage_drop(p->t, step->stage);
-}
-
-/*
- * Our content finds no place: it is what a newer edit by hand has replaced. What has a further name, in the
- * tree or in staging, stays there: nobody but us writes to what is in history.
- */
-static int give_way(struct place *p, const struct step *step)
-{
-	struct stat_id is;
-	int r = tree_stat(p->t->stage_fd, step->stage, &is);
-
-	if (r == 0)
-		r = step->kind == KIND_FILE && is.nlink == 1
-			? content_history_take(&p->s->content, step->stage, &step->content.hash)
-			: stage_drop(p->t, step->stage);
-
-	return r == -ENOENT ? 0 : r;
+	if (expect->ctime_ns == OWED_CTIME)
+		is.ctime_ns = OWED_CTIME;
+	return id_set(p, node, &is);
 }
 
 /* ---- what hands have put where something is to go ---- */
 
+/* A hand has made the same, and a scan compares the rest. */
+static int adopt(struct place *p, const struct step *step)
+{
+	int dir = place_dir(&p->dirs, step->dir), r = store_give_way(p->s, step);
+	struct stat_id is;
+
+	if (r == 0 && dir >= 0 && tree_stat(dir, step->name, &is) == 0) {
+		is.ctime_ns = 0;
+		r = id_set(p, &step->node, &is);
+	}
+	return r < 0 ? r : torn(p, step, "the same was made");
+}
+
 /* store_aside() for a name in one of our directories. */
 static int make_way(struct place *p, const struct step *step, const char *dir_path, const char *name)
 {
-	int dir = dir_get(p, dir_path), r;
+	int dir = place_dir(&p->dirs, dir_path), r;
 	bool was_dir = false;
 
 	if (dir < 0)
 		return dir;
 	r = store_aside(p->s, p->steps, step, dir, name, &was_dir);
 	if (was_dir)
-		dirs_forget(p);
+		place_dirs_forget(&p->dirs);
 	if (r == 1)
 		(void)torn(p, step, "something was made");
 	return r;
@@ -224,7 +148,7 @@ static int attr_of_step(struct place *p, const struct step *step)
 
 	if (!step->set_attr)
 		return 0;
-	p->sync_all = true;
+	p->dirs.sync_all = true;
 	r = stage_set_attr(p->t, step->stage, step->mode, step->mtime_ns, &step->xattr);
 	if (r == -EOPNOTSUPP || r == -EPERM || r == -E2BIG || r == -ENOSPC)
 		r = stage_set_attr(p->t, step->stage, step->mode, step->mtime_ns, NULL);
@@ -237,7 +161,7 @@ static int put_free(struct place *p, const struct step *step, struct stat_id *re
 	int r = -EEXIST, free = 1;
 
 	for (unsigned i = 0; r == -EEXIST && free == 1 && i < ASIDE_TRIES; i++) {
-		int dir = dir_get(p, step->dir);
+		int dir = place_dir(&p->dirs, step->dir);
 
 		if (dir < 0)
 			return dir;
@@ -253,7 +177,7 @@ static int place_create(struct place *p, const struct step *step, int dir)
 	struct stat_id now;
 	int r = 0;
 
-	if (p->s->is_root && !dir_is_own(p, dir))
+	if (p->s->is_root && !place_dir_is_own(&p->dirs, dir))
 		r = stage_set_owner(p->t, step->stage, dir, -1, -1);
 	if (r == 0)
 		r = attr_of_step(p, step);
@@ -261,13 +185,11 @@ static int place_create(struct place *p, const struct step *step, int dir)
 		r = put_free(p, step, &now);
 	if (r == -ENOENT && p->redo)
 		return 0;
-	if (r == -EEXIST) {
-		r = give_way(p, step);
-		return r < 0 ? r : torn(p, step, "the same was made");
-	}
+	if (r == -EEXIST)
+		return adopt(p, step);
 	if (r < 0)
 		return r;
-	dir = dir_get(p, step->dir);
+	dir = place_dir(&p->dirs, step->dir);
 	if (step->kind == KIND_DIR && dir >= 0)
 		(void)watch_dir(p, step, dir);
 	return id_set(p, &step->node, &now);
@@ -300,7 +222,8 @@ static int content_unchanged(const struct step *step, int dir, const struct stat
 		return r == -ENOENT ? 0 : r;
 	if (!stat_id_same_object(&is, expect) || !same_content(&is, expect))
 		return 0;
-	if (is.ctime_ns == expect->ctime_ns || step->again || step->kind != KIND_FILE)
+	if (is.ctime_ns == expect->ctime_ns || expect->ctime_ns == OWED_CTIME || step->again ||
+		step->kind != KIND_FILE)
 		return 1;
 	fd = openat(dir, step->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
@@ -323,7 +246,7 @@ static int place_content(struct place *p, const struct step *step, int dir)
 			p->group_expect.ctime_ns = 0;
 		}
 		if (r)
-			return r == 1 ? dispose(p, step) : r == -ENOENT ? 0 : r;
+			return r == 1 ? store_dispose(p->s, step) : r == -ENOENT ? 0 : r;
 	}
 	r = content_unchanged(step, dir, &expect);
 	if (r < 0)
@@ -336,13 +259,11 @@ static int place_content(struct place *p, const struct step *step, int dir)
 	if (r == 0)
 		r = place_put(p->t, step->stage, dir, step->name, &expect, &now);
 	if (r == 0)
-		r = dispose(p, step);
+		r = store_dispose(p->s, step);
 	else if (r == -ESTALE) /* deleted by hand, or replaced */
 		r = put_free(p, step, &now);
-	if (r == -EEXIST) {
-		r = give_way(p, step);
-		return r < 0 ? r : torn(p, step, "it was changed to the same");
-	}
+	if (r == -EEXIST)
+		return adopt(p, step);
 	return r < 0 ? r : id_set(p, &step->node, &now);
 }
 
@@ -379,8 +300,8 @@ static int place_moved(struct place *p, const struct step *step, int dir, bool a
 	struct stat_id expect = expected(p, &step->node, &step->expect), is, now;
 	int new_dir, r;
 
-	new_dir = dir_get(p, step->new_dir);
-	dir = dir_get(p, step->dir); /* the first may have been forgotten for the second */
+	new_dir = place_dir(&p->dirs, step->new_dir);
+	dir = place_dir(&p->dirs, step->dir); /* the first may have been forgotten for the second */
 	if (dir < 0 || new_dir < 0)
 		return between(p, step, dir, new_dir);
 	r = look(dir, step->name, &expect, &is);
@@ -396,8 +317,8 @@ static int place_moved(struct place *p, const struct step *step, int dir, bool a
 	if (r < 0)
 		return r;
 	if (step->kind == KIND_DIR)
-		dirs_forget(p);
-	return step->kind == KIND_DIR || same_content(&is, &expect) ? id_set(p, &step->node, &now)
+		place_dirs_forget(&p->dirs);
+	return step->kind == KIND_DIR || same_content(&is, &expect) ? id_moved(p, &step->node, &expect, &now)
 								    : torn(p, step, "it was changed");
 }
 
@@ -406,9 +327,9 @@ static int place_exchanged(struct place *p, const struct step *step, int dir)
 	struct stat_id a = expected(p, &step->node, &step->expect),
 		       b = expected(p, &step->other, &step->expect_other);
 	struct stat_id is_a, is_b, now;
-	int new_dir = dir_get(p, step->new_dir), r;
+	int new_dir = place_dir(&p->dirs, step->new_dir), r;
 
-	dir = dir_get(p, step->dir);
+	dir = place_dir(&p->dirs, step->dir);
 	if (dir < 0 || new_dir < 0)
 		return between(p, step, dir, new_dir);
 	r = look(dir, step->name, &a, &is_a);
@@ -420,19 +341,19 @@ static int place_exchanged(struct place *p, const struct step *step, int dir)
 	if (r == -ESTALE || r == -ENOENT)
 		return torn(p, step, "it was changed");
 	if (r == 0 && same_content(&a, &is_a) && tree_stat(new_dir, step->new_name, &now) == 0)
-		r = id_set(p, &step->node, &now);
+		r = id_moved(p, &step->node, &a, &now);
 	if (r == 0 && same_content(&b, &is_b) && tree_stat(dir, step->name, &now) == 0)
-		r = id_set(p, &step->other, &now);
-	dirs_forget(p);
+		r = id_moved(p, &step->other, &b, &now);
+	place_dirs_forget(&p->dirs);
 	return r;
 }
 
 static int place_linked(struct place *p, const struct step *step, int dir)
 {
 	struct stat_id expect = expected(p, &step->node, &step->expect), is, now;
-	int new_dir = dir_get(p, step->new_dir), r;
+	int new_dir = place_dir(&p->dirs, step->new_dir), r;
 
-	dir = dir_get(p, step->dir);
+	dir = place_dir(&p->dirs, step->dir);
 	if (dir < 0 || new_dir < 0)
 		return between(p, step, dir, new_dir);
 	r = look(dir, step->name, &expect, &is);
@@ -444,7 +365,7 @@ static int place_linked(struct place *p, const struct step *step, int dir)
 	if (r == -EEXIST || r == -ESTALE || r == -ENOENT)
 		return torn(p, step, "something was made");
 	if (r == 0 && same_content(&expect, &is) && tree_stat(new_dir, step->new_name, &now) == 0)
-		r = id_set(p, &step->node, &now);
+		r = id_moved(p, &step->node, &expect, &now);
 	return r;
 }
 
@@ -459,16 +380,17 @@ static int place_removed(struct place *p, const struct step *step, int dir)
 		if (tree_stat(dir, step->name, &is) == 0 && !p->redo)
 			return torn(p, step, "it was changed");
 		/* gone already; a redo may find it in staging still */
-		return step->stage[0] && tree_stat(p->t->stage_fd, step->stage, &is) == 0 ? dispose(p, step)
-											  : 0;
+		return step->stage[0] && tree_stat(p->t->stage_fd, step->stage, &is) == 0
+			? store_dispose(p->s, step)
+			: 0;
 	}
 	if (step->kind == KIND_DIR) {
 		r = place_rmdir(p->t, dir, step->name, &is);
-		dirs_forget(p);
+		place_dirs_forget(&p->dirs);
 	} else {
 		r = place_take(p->t, dir, step->name, &is, step->stage);
 		if (r == 0)
-			return dispose(p, step);
+			return store_dispose(p->s, step);
 	}
 	if (r == -ENOENT)
 		return 0;
@@ -500,7 +422,7 @@ static int attrs_before(struct place *p, const struct step *step, const struct s
 	if (step->kind != KIND_DIR)
 		now.mtime_ns = step->mtime_ns;
 	now.ctime_ns = 0;
-	return id_set(p, &step->node, &now);
+	return id_moved(p, &step->node, expect, &now);
 }
 
 static int place_attrs(struct place *p, const struct step *step, int dir)
@@ -510,7 +432,7 @@ static int place_attrs(struct place *p, const struct step *step, int dir)
 
 	if (r <= 0)
 		return r < 0 ? r : p->redo ? attrs_before(p, step, &expect) : torn(p, step, "it was changed");
-	p->sync_all = true;
+	p->dirs.sync_all = true;
 	r = place_attr(p->t, dir, step->name, &is, step->mode, step->mtime_ns, &step->xattr, &now);
 	if (r == -EOPNOTSUPP || r == -EPERM || r == -E2BIG || r == -ENOSPC)
 		r = place_attr(p->t, dir, step->name, &is, step->mode, step->mtime_ns, NULL, &now);
@@ -518,23 +440,35 @@ static int place_attrs(struct place *p, const struct step *step, int dir)
 		return torn(p, step, "it was changed");
 	if (r < 0)
 		return r;
-	return is_as_left(p, step, dir, &expect, &is) ? id_set(p, &step->node, &now)
+	return is_as_left(p, step, dir, &expect, &is) ? id_moved(p, &step->node, &expect, &now)
 						      : torn(p, step, "it was changed");
 }
 
+/* What has no place is owed; attributes are compared with those of the object, wherever it is now. */
 static int place_nowhere(struct place *p, const struct step *step)
 {
-	int r = 0;
+	struct stat_id is = expected(p, &step->node, &step->expect);
+	bool brings = step->stage[0] &&
+		(step->type == PLACE_CREATE || step->type == PLACE_CONTENT || step->type == PLACE_RESURRECT);
+	int r = brings && p->redo ? content_done(p, step) : 0;
 
-	if (step->stage[0] &&
-		(step->type == PLACE_CREATE || step->type == PLACE_CONTENT || step->type == PLACE_RESURRECT))
-		r = give_way(p, step);
+	if (r == 1 || r == -ENOENT) { /* placed before a later step has moved the directory */
+		r = r == 1 ? store_dispose(p->s, step) : 0;
+	} else if (r == 0 && brings) {
+		r = store_give_way(p->s, step);
+		is.ctime_ns = OWED_CTIME;
+		p->s->owed = true;
+	} else if (step->type == PLACE_ATTR && is.ctime_ns != OWED_CTIME) {
+		is.ctime_ns = 0;
+	}
+	if (r == 0 && (step->type == PLACE_ATTR || is.ctime_ns == OWED_CTIME))
+		r = id_set(p, &step->node, &is);
 	return r < 0 ? r : torn(p, step, "its directory was moved");
 }
 
 static int place_step(struct place *p, const struct step *step)
 {
-	int dir = dir_get(p, step->dir);
+	int dir = place_dir(&p->dirs, step->dir);
 
 	if (dir == -EACCES)
 		log_warn("\"%s\" forbids us to change what is in it: what is new there waits in the history",
@@ -567,11 +501,11 @@ static int place_step(struct place *p, const struct step *step)
 static bool replaced_halfway(struct place *p, const struct step *gone, const struct step *moved)
 {
 	struct stat_id is;
-	int to = dir_get(p, moved->new_dir), from = dir_get(p, moved->dir);
+	int to = place_dir(&p->dirs, moved->new_dir), from = place_dir(&p->dirs, moved->dir);
 
 	if (to < 0 || from < 0)
 		return false;
-	to = dir_get(p, moved->new_dir);
+	to = place_dir(&p->dirs, moved->new_dir);
 	return to >= 0 && look(to, moved->new_name, &moved->expect, &is) == 1 &&
 		look(from, moved->name, &gone->expect, &is) == 1;
 }
@@ -581,7 +515,7 @@ static bool target_is_known(struct place *p, const struct step *gone)
 {
 	const struct stat_id expect = expected(p, &gone->node, &gone->expect);
 	struct stat_id is;
-	int dir = dir_get(p, gone->dir);
+	int dir = place_dir(&p->dirs, gone->dir);
 
 	return dir >= 0 && look(dir, gone->name, &expect, &is) == 1;
 }
@@ -620,7 +554,8 @@ static int place_replace(struct place *p, const struct step *gone, const struct 
 int store_place(
 	struct store *s, struct steps *steps, bool redo, struct placed **ret_placed, size_t *ret_count)
 {
-	struct place p = {.s = s, .t = &s->tree, .steps = steps, .redo = redo, .ids = map_new()};
+	struct place p = {
+		.s = s, .t = &s->tree, .dirs.tree = &s->tree, .steps = steps, .redo = redo, .ids = map_new()};
 	int r = p.ids ? 0 : -ENOMEM;
 
 	for (size_t i = 0; r >= 0 && i < steps->count; i++) {
@@ -638,8 +573,8 @@ int store_place(
 	}
 	FAILPOINT("C4d");
 	if (r >= 0)
-		r = dirs_sync(&p);
-	dirs_forget(&p);
+		r = place_dirs_sync(&p.dirs);
+	place_dirs_forget(&p.dirs);
 	map_free(p.ids);
 	if (r < 0) {
 		free(p.list);

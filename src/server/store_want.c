@@ -50,6 +50,13 @@ int want_is_absent(struct store *s, const struct id *node)
 	return r;
 }
 
+bool owed_is(struct store *s, const struct id *node)
+{
+	struct stat_id disk;
+
+	return meta_disk_get(s->meta, node, &disk) == 0 && disk.ctime_ns == OWED_CTIME;
+}
+
 void want_grew(struct store *s)
 {
 	atomic_store_explicit(&s->want_news_ms, clock_mono_ms(), memory_order_relaxed);

@@ -304,6 +304,81 @@ static void replacing_one_of_two_names_leaves_the_other(void **state)
 	feed_wait(f, "a2", "one", false);
 }
 
+static void hook_moves_dir(void)
+{
+	char from[128];
+
+	store_hook_committed = NULL;
+	strcpy(from, path_in(hook_fixture, "d"));
+	assert_int_equal(rename(from, path_in(hook_fixture, "e")), 0);
+}
+
+static void disk_wait(struct fixture *f, const char *path, const char *data)
+{
+	for (uint64_t deadline = clock_mono_ms() + DEADLINE_MS;;) {
+		struct buf is = BUF_INIT;
+		bool same = io_read_file(AT_FDCWD, path_in(f, path), 1 << 20, &is) == 0 &&
+			is.len == strlen(data) && memcmp(is.data, data, is.len) == 0;
+
+		buf_fini(&is);
+		if (same)
+			return;
+		if (clock_mono_ms() >= deadline)
+			fail_msg("\"%s\" is not \"%s\" in time", path, data);
+		usleep(2000);
+	}
+}
+
+static void what_comes_to_a_moved_directory_follows_it(void **state)
+{
+	struct fixture *f = *state;
+	struct id d = add_dir(f, ID_ROOT, "d"), old = add_file(f, d, "old", "one");
+	char pattern[160];
+	glob_t found;
+
+	send_all(f, OUTCOME_OK);
+	set_data(f, add_op(f, OP_WRITE, old), "two", 3);
+	add_file(f, add_dir(f, d, "sub"), "new", "client");
+	hook_fixture = f;
+	store_hook_committed = hook_moves_dir;
+	send_all(f, OUTCOME_OK);
+	disk_wait(f, "e/sub/new", "client");
+	disk_wait(f, "e/old", "two");
+	feed_wait(f, "e", NULL, false);
+	feed_wait(f, "new", "client", false);
+	feed_wait(f, "old", "two", false);
+	assert_false(disk_has(f, "d"));
+	snprintf(pattern, sizeof(pattern), "%s/e/*conflict*", f->root);
+	assert_int_equal(glob(pattern, 0, NULL, &found), GLOB_NOMATCH);
+}
+
+static void hook_removes_dir(void)
+{
+	char command[160];
+
+	store_hook_committed = NULL;
+	snprintf(command, sizeof(command), "rm -r '%s/d'", hook_fixture->root);
+	assert_int_equal(system(command), 0);
+}
+
+static void what_comes_to_a_removed_directory_brings_it_back(void **state)
+{
+	struct fixture *f = *state;
+	struct id d = add_dir(f, ID_ROOT, "d"), sub = add_dir(f, d, "sub");
+
+	add_file(f, d, "old", "one");
+	add_file(f, ID_ROOT, "other", "stays");
+	send_all(f, OUTCOME_OK);
+	add_file(f, sub, "new", "client");
+	hook_fixture = f;
+	store_hook_committed = hook_removes_dir;
+	send_all(f, OUTCOME_OK);
+	disk_wait(f, "d/sub/new", "client");
+	feed_wait(f, "old", NULL, true);
+	feed_wait(f, "new", "client", false);
+	assert_false(disk_has(f, "d/old"));
+}
+
 static void fill(struct fixture *f, int count)
 {
 	static char names[1300][16];
@@ -409,6 +484,8 @@ int main(void)
 		STORE_TEST(both_are_kept_of_move_and_create),
 		STORE_TEST(both_are_kept_of_two_replacements),
 		STORE_TEST(replacing_one_of_two_names_leaves_the_other),
+		STORE_TEST(what_comes_to_a_moved_directory_follows_it),
+		STORE_TEST(what_comes_to_a_removed_directory_brings_it_back),
 		STORE_TEST(bulk_deletion_is_held),
 		STORE_TEST(emptied_root_deletes_nothing),
 	};
