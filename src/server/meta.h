@@ -123,7 +123,7 @@ ssize_t meta_chunk_find(struct meta *m, const struct hash *chunk, struct meta_ra
 /* Live files of this content, up to cap. Returns the count. */
 ssize_t meta_content_nodes(struct meta *m, const struct hash *content, struct id *nodes, size_t cap);
 
-int meta_history_has(struct meta *m, const struct id *node, const struct hash *content); /* 1, 0, -errno */
+int meta_history_had(struct meta *m, const struct id *node, const struct hash *content); /* 1, 0, -errno */
 int meta_history_put(struct meta *m, const struct id *node, uint64_t c, const struct content *content,
 	int64_t replaced_at_ns);
 /* 1, 0: the node's version c had this content. */

@@ -209,7 +209,7 @@ ssize_t meta_content_nodes(struct meta *m, const struct hash *content, struct id
 	return r < 0 ? r : (ssize_t)count;
 }
 
-int meta_history_has(struct meta *m, const struct id *node, const struct hash *content)
+int meta_history_had(struct meta *m, const struct id *node, const struct hash *content)
 {
 	sqlite3_stmt *st = meta_use(m, "SELECT 1 FROM history WHERE node = ?1 AND content = ?2 LIMIT 1");
 	int r;

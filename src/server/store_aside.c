@@ -74,7 +74,7 @@ static int take_older(
 	if (step->type != PLACE_CONTENT || step->expect.ctime_ns != OWED_CTIME || !S_ISREG(is->mode) ||
 		!read_content(dir, name, &content))
 		return 0;
-	r = meta_history_has(s->meta, &step->node, &content.hash);
+	r = meta_history_had(s->meta, &step->node, &content.hash);
 	if (r != 1)
 		return r;
 	stage_name(stage);
