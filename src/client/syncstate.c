@@ -110,6 +110,12 @@ int sql_run(struct connection *c, enum statement q)
 	return r;
 }
 
+void sql_look(struct syncstate *s)
+{
+	if (!s->committing && sqlite3_get_autocommit(s->r.db))
+		(void)sql_run(&s->r, Q_LOOK); /* else each peek is for itself */
+}
+
 /* 1 a row, 0 none, -errno. The caller resets. */
 int sql_row(struct connection *c, enum statement q)
 {
@@ -225,7 +231,7 @@ int syncstate_base_get(struct syncstate *s, const struct id *node, struct base_r
 int syncstate_peek_base(struct syncstate *s, const struct id *node, struct base_row *ret_row)
 {
 	MUTEX_GUARD(&s->r.lock);
-
+	sql_look(s);
 	return base_get(&s->r, node, ret_row);
 }
 
@@ -303,7 +309,7 @@ int syncstate_name_get(struct syncstate *s, const struct id *parent, const char 
 int syncstate_peek_name(struct syncstate *s, const struct id *parent, const char *name, struct id *ret_node)
 {
 	MUTEX_GUARD(&s->r.lock);
-
+	sql_look(s);
 	return by_name(&s->r, Q_BY_NAME, parent, name, ret_node);
 }
 
@@ -312,6 +318,7 @@ int syncstate_peek_object(struct syncstate *s, const struct stat_id *object, str
 	sqlite3_stmt *st = s->r.st[Q_BY_OBJECT];
 
 	MUTEX_GUARD(&s->r.lock);
+	sql_look(s);
 	sql_bind_u64(st, 1, object->ino);
 	sqlite3_bind_int64(st, 2, object->btime_ns);
 	sql_bind_u64(st, 3, object->dev);
@@ -324,6 +331,7 @@ int syncstate_peek_parent(struct syncstate *s, const struct id *node, struct id 
 	int r;
 
 	MUTEX_GUARD(&s->r.lock);
+	sql_look(s);
 	sql_bind_id(st, 1, node);
 	r = sql_row(&s->r, Q_PARENT);
 	if (r > 0) {
@@ -347,6 +355,7 @@ int syncstate_peek_children(struct syncstate *s, const struct id *parent,
 	int r;
 
 	MUTEX_GUARD(&s->r.lock);
+	sql_look(s);
 	sql_bind_id(st, 1, parent);
 	while ((r = sql_row(&s->r, Q_CHILDREN)) > 0) {
 		cleanup_free char *name = column_string(st, 0);
@@ -371,7 +380,7 @@ int syncstate_peek_children(struct syncstate *s, const struct id *parent,
 int64_t syncstate_peek_count(struct syncstate *s)
 {
 	MUTEX_GUARD(&s->r.lock);
-
+	sql_look(s);
 	return sql_get_count(&s->r, Q_COUNT);
 }
 
@@ -399,6 +408,7 @@ int syncstate_peek_files(struct syncstate *s, struct id *after,
 	int r;
 
 	MUTEX_GUARD(&s->r.lock);
+	sql_look(s);
 	sql_bind_id(st, 1, &from);
 	sqlite3_bind_int(st, 2, KIND_FILE);
 	while ((r = sql_row(&s->r, Q_FILES)) > 0) {

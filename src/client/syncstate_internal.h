@@ -30,6 +30,8 @@ enum statement {
 	Q_KEPT,
 	Q_ALIASES,
 	Q_INTENTS,
+	Q_LOOK,
+	Q_LOOK_AWAY,
 	Q_READS, /* those above exist on both connections */
 	Q_BASE_PUT = Q_READS,
 	Q_BASE_DELETE,
@@ -64,10 +66,17 @@ struct syncstate {
 		struct map *nodes;
 		uint64_t upto;
 	} gone[2];
+	bool committing; /* guarded by the reader's lock: see sql_look() */
 	bool durable; /* how the writer commits now: synchronous=FULL */
 };
 
 int sql_error(struct connection *c, const char *what);
+/*
+ * First thing of every peek, under the reader's lock: what it sees stays open until the next commit. A peek
+ * of its own transaction would take and give back the locks of the database, which costs more than the rest
+ * of it.
+ */
+void sql_look(struct syncstate *s);
 void sql_bind_id(sqlite3_stmt *st, int at, const struct id *id);
 void sql_bind_bytes(sqlite3_stmt *st, int at, const char *s); /* NULL: null; borrowed until the step */
 void sql_bind_u64(sqlite3_stmt *st, int at, uint64_t v);

@@ -62,6 +62,8 @@ static const char *const statements[Q_COUNT_ALL] = {
 	[Q_KEPT] = "SELECT copy,seq FROM kept WHERE node=?1",
 	[Q_ALIASES] = "SELECT node,became FROM alias",
 	[Q_INTENTS] = "SELECT stage,node,ino,btime,state FROM apply_intent",
+	[Q_LOOK] = "BEGIN",
+	[Q_LOOK_AWAY] = "COMMIT",
 	[Q_BASE_PUT] =
 		"INSERT OR REPLACE INTO "
 		"node(kind,c,a,seq,size,hash,target,mode,mtime,xattr,dev,ino,btime,dmtime,dctime,dsize,"
@@ -107,10 +109,22 @@ int syncstate_begin(struct syncstate *s, bool durable)
 	return r;
 }
 
+/* While a commit is under way nothing stays open: that would keep the log from starting anew. */
+static void look_away(struct syncstate *s, bool committing)
+{
+	MUTEX_GUARD(&s->r.lock);
+	if (!sqlite3_get_autocommit(s->r.db))
+		(void)sql_run(&s->r, Q_LOOK_AWAY);
+	s->committing = committing;
+}
+
 int syncstate_commit(struct syncstate *s)
 {
-	int r = exec(&s->w, "COMMIT");
+	int r;
 
+	look_away(s, true);
+	r = exec(&s->w, "COMMIT");
+	look_away(s, false);
 	if (r && !sqlite3_get_autocommit(s->w.db))
 		exec(&s->w, "ROLLBACK");
 	mutex_unlock(&s->w.lock);
@@ -140,6 +154,7 @@ int syncstate_peek_meta(struct syncstate *s, const char *key, void *ret_value, s
 	int r;
 
 	MUTEX_GUARD(&s->r.lock);
+	sql_look(s);
 	sqlite3_bind_text(st, 1, key, -1, SQLITE_STATIC);
 	r = sql_row(&s->r, Q_META_GET);
 	if (r > 0) {
@@ -260,6 +275,7 @@ int syncstate_intents(struct syncstate *s, int (*fn)(void *arg, const struct app
 	int r;
 
 	MUTEX_GUARD(&s->r.lock);
+	sql_look(s);
 	while ((r = sql_row(&s->r, Q_INTENTS)) > 0) {
 		struct apply_intent i = {.node = sql_column_id(st, 1)};
 
@@ -355,7 +371,7 @@ int syncstate_dead_letter_put(struct syncstate *s, uint64_t opno, const char *wh
 int64_t syncstate_peek_dead_letters(struct syncstate *s)
 {
 	MUTEX_GUARD(&s->r.lock);
-
+	sql_look(s);
 	return sql_get_count(&s->r, Q_DEAD_COUNT);
 }
 

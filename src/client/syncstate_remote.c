@@ -190,7 +190,7 @@ int syncstate_remote_get(struct syncstate *s, const struct id *node, struct node
 int syncstate_peek_remote(struct syncstate *s, const struct id *node, struct node_state *ret_node)
 {
 	MUTEX_GUARD(&s->r.lock);
-
+	sql_look(s);
 	return remote_get(&s->r, node, ret_node);
 }
 
@@ -200,6 +200,7 @@ int syncstate_peek_remote_name(
 	sqlite3_stmt *st = s->r.st[Q_REMOTE_NAME];
 
 	MUTEX_GUARD(&s->r.lock);
+	sql_look(s);
 	sql_bind_id(st, 1, parent);
 	sql_bind_bytes(st, 2, name);
 	return sql_get_id(&s->r, Q_REMOTE_NAME, ret_node);
@@ -216,6 +217,7 @@ int syncstate_peek_remotes(
 	if (!nodes)
 		return -ENOMEM;
 	mutex_lock(&s->r.lock);
+	sql_look(s);
 	sql_bind_u64(st, 1, after);
 	sql_bind_u64(st, 2, max);
 	while (count < max && (r = sql_row(&s->r, Q_REMOTES)) > 0) {
@@ -241,13 +243,13 @@ int syncstate_peek_remotes(
 int64_t syncstate_peek_remote_count(struct syncstate *s)
 {
 	MUTEX_GUARD(&s->r.lock);
-
+	sql_look(s);
 	return sql_get_count(&s->r, Q_REMOTE_COUNT);
 }
 
 bool syncstate_peek_has_remote(struct syncstate *s)
 {
 	MUTEX_GUARD(&s->r.lock);
-
+	sql_look(s);
 	return sql_get_count(&s->r, Q_REMOTE_ANY) != 0;
 }

@@ -91,11 +91,12 @@ static int read_inline(struct reading *rd, const struct stat_id *before, struct 
 	struct item *i = rd->item;
 	size_t at = raw->len;
 	ssize_t n;
-	int r = buf_reserve(raw, before->size + 1);
+	int r = buf_reserve(raw, before->size + 1); /* of nothing, too */
 
 	if (r)
 		return r;
-	n = io_pread(rd->fd, raw->data + at, before->size + 1, 0);
+	/* That it has grown shows in what stat says afterwards. */
+	n = io_pread(rd->fd, raw->data + at, before->size, 0);
 	if (n < 0)
 		return (int)n;
 	if ((uint64_t)n != before->size)
