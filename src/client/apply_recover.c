@@ -164,7 +164,13 @@ struct half {
 	struct node_state lies; /* names only: where it is */
 	struct stat_id now; /* its object, when it was seen at one of them */
 	bool placed; /* that is the staged one */
+	bool has_attr; /* it was there, and has the attributes of R */
 };
+
+static bool same_bytes(const struct blob *a, const struct blob *b)
+{
+	return a->len == b->len && (!a->len || memcmp(a->data, b->data, a->len) == 0);
+}
 
 enum seen {
 	SEEN_THERE,
@@ -286,6 +292,65 @@ static int finish_links(struct recovery *rc, const struct half *h)
 	return r;
 }
 
+/* ---- attributes that were set in place ---- */
+
+/* What they are: those of R, or of S as far as they were not set yet; and at least one has been. */
+static bool is_being_set(const struct half *h, const struct stat_id *now, const struct blob *xattr)
+{
+	const struct node_state *s = &h->base.state, *r = &h->i->state;
+	bool is_dir = r->kind == KIND_DIR; /* whose time moves with what is in it */
+	bool old_mode = (now->mode & 0777) == s->mode, new_mode = (now->mode & 0777) == r->mode,
+	     old_time = is_dir || now->mtime_ns == s->mtime_ns,
+	     new_time = is_dir || now->mtime_ns == r->mtime_ns, old_xattr = same_bytes(xattr, &s->xattr),
+	     new_xattr = same_bytes(xattr, &r->xattr);
+
+	return (old_mode || new_mode) && (old_time || new_time) && (old_xattr || new_xattr) &&
+		!(old_mode && old_time && old_xattr);
+}
+
+static int set_rest(struct recovery *rc, struct half *h, int dirfd, const char *name)
+{
+	const struct tree *t = rc->config->tree;
+	const struct node_state *r = &h->i->state;
+	const struct blob none = {0};
+	cleanup_fd int fd = tree_open_at(t, dirfd, name, O_RDONLY | O_NONBLOCK);
+	struct stat_id now;
+	struct blob xattr = {0};
+	int error = fd < 0 ? fd : tree_stat(fd, "", &now);
+
+	if (!error)
+		error = tree_read_xattr(fd, &xattr);
+	if (error == -EOPNOTSUPP)
+		error = 0;
+	if (!error && stat_id_same_object(&now, &h->base.disk) && now.size == h->base.disk.size &&
+		is_being_set(h, &now, &xattr)) {
+		error = place_attr(t, dirfd, name, &now, r->mode, r->mtime_ns,
+			r->xattr.len ? &r->xattr : &none, &h->now);
+		h->has_attr = !error;
+	}
+	free(xattr.data);
+	return error;
+}
+
+/* Half of them set, the scan would send them as set here: over newer ones of others. */
+static int finish_attr(struct recovery *rc, struct half *h)
+{
+	const struct node_state *r = &h->i->state;
+	const struct dentry *d = h->lies.names;
+	cleanup_fd int dirfd = -1;
+	int error;
+
+	if (h->placed || !h->has_base || !h->now.ino || r->tomb || r->kind == KIND_SYMLINK ||
+		!h->lies.names_count || h->base.state.a == r->a ||
+		capture_is_busy(rc->config->capture, &r->node))
+		return 0;
+	dirfd = open_dir_node(rc, &d->parent);
+	error = dirfd < 0 ? dirfd : set_rest(rc, h, dirfd, d->name);
+	return error == -EACCES || error == -EPERM ? 0 : error;
+}
+
+/* ---- what is known then ---- */
+
 /* Names, and content and attributes when they are those of R: then R has nothing more to say. */
 static bool is_whole(const struct half *h)
 {
@@ -293,7 +358,7 @@ static bool is_whole(const struct half *h)
 
 	if (r->tomb)
 		return h->lies.names_count == 0;
-	if (!h->placed || h->lies.names_count != r->names_count)
+	if (!(h->placed || (h->has_attr && h->base.state.c == r->c)) || h->lies.names_count != r->names_count)
 		return false;
 	for (size_t k = 0; k < r->names_count; k++) {
 		if (!name_in(&h->lies, &r->names[k]))
@@ -313,8 +378,9 @@ static bool is_up_to_date(const struct half *h)
 		if (!name_in(&h->base.state, &h->lies.names[k]))
 			return false;
 	}
-	return !h->placed ||
-		(h->base.state.c == h->i->state.c && stat_id_same_object(&h->now, &h->base.disk));
+	return !h->has_attr &&
+		(!h->placed ||
+			(h->base.state.c == h->i->state.c && stat_id_same_object(&h->now, &h->base.disk)));
 }
 
 static int put_row(struct recovery *rc, const struct half *h, bool whole)
@@ -324,7 +390,13 @@ static int put_row(struct recovery *rc, const struct half *h, bool whole)
 
 	if (r->tomb && whole)
 		return syncstate_base_delete(rc->config->state, &r->node);
-	if (h->placed) {
+	if (h->has_attr) {
+		row.state.a = r->a;
+		row.state.mode = r->mode;
+		row.state.mtime_ns = r->mtime_ns;
+		row.state.xattr = r->xattr; /* borrowed */
+	}
+	if (h->placed || h->has_attr) {
 		row.disk = h->now;
 		row.disk.ctime_ns = 0; /* somebody may have changed it since: the scan looks at it */
 	}
@@ -376,6 +448,8 @@ static int finish(struct recovery *rc, const struct unfinished *u)
 	r = r == -ENOENT ? 0 : r ? r : finish_links(rc, &h);
 	if (!r)
 		r = find_names(rc, &h, &u->strays);
+	if (!r)
+		r = finish_attr(rc, &h);
 	if (!r && !is_up_to_date(&h)) {
 		r = settle(rc, &h);
 		r = r ? r : 1;

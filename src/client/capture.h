@@ -115,6 +115,8 @@ int capture_location(struct capture *c, const struct id *node, struct id *ret_pa
  */
 bool capture_has_left(
 	struct capture *c, const struct id *node, const struct id *parent, const char *name, bool *ret_dead);
+/* All that was agreed to be at the root has left it by the queue, and nothing of the queue has come there. */
+bool capture_has_emptied(struct capture *c);
 /* A name that the queue gives to a node. */
 struct queued_name {
 	struct id node, parent;

@@ -93,6 +93,29 @@ bool capture_has_left(
 	return !local_has_name(l, parent, name);
 }
 
+static int has_left_root(void *arg, const struct child_row *row)
+{
+	const struct capture *c = arg;
+	const struct local *l = pending_find(c->pending, &row->node);
+
+	return l && l->entries && !local_has_name(l, &ID_ROOT, row->name) ? 0 : -ENODATA;
+}
+
+bool capture_has_emptied(struct capture *c)
+{
+	struct local *l;
+	size_t pos = 0;
+
+	MUTEX_GUARD(&c->lock);
+	while (pending_next_local(c->pending, &pos, &l)) {
+		for (size_t i = 0; i < l->names_count; i++) {
+			if (id_equal(&l->names[i]->at->parent, &ID_ROOT))
+				return false;
+		}
+	}
+	return syncstate_peek_children(c->state, &ID_ROOT, has_left_root, c) == 0;
+}
+
 int capture_holder(struct capture *c, const struct id *parent, const char *name, struct id *ret_node,
 	enum kind *ret_kind)
 {

@@ -163,7 +163,7 @@ static int adopt(struct client *c)
 	return syncstate_commit(c->state);
 }
 
-/* What looks like an unmounted disk or an emptied directory is not a mass deletion. */
+/* What looks like an unmounted disk is not a mass deletion. */
 static int check_root(struct client *c, struct buf *why)
 {
 	struct id known;
@@ -180,12 +180,19 @@ static int check_root(struct client *c, struct buf *why)
 			"mount the disk, or use -o "
 			"adopt to merge what is there with the server",
 			c->config->backing);
-	if (syncstate_peek_count(c->state) > 0 && is_empty(c))
-		return fail(why, -ENODATA,
-			"the backing directory %s is empty but was not: put its files back, or use -o adopt "
-			"to fetch all from the server",
-			c->config->backing);
 	return 0;
+}
+
+/* Nor is an emptied directory. What the last run was removing or applying when it was killed has been told by
+ * now. */
+static int check_emptied(struct client *c, struct buf *why)
+{
+	if (syncstate_peek_count(c->state) <= 0 || !is_empty(c) || capture_has_emptied(c->capture))
+		return 0;
+	return fail(why, -ENODATA,
+		"the backing directory %s is empty but was not: put its files back, or use -o adopt "
+		"to fetch all from the server",
+		c->config->backing);
 }
 
 static void on_released(void *arg)
@@ -244,16 +251,24 @@ static int make_capture(struct client *c, struct buf *why)
 	return 0;
 }
 
-/* Before anything of it is sent or seen. What was being applied is no damage, and goes first. */
-static int look_after_power(struct client *c, struct buf *why)
+/* Before anything else looks: what was being applied is neither damage nor a change made here. */
+static int finish_applying(struct client *c, struct buf *why)
 {
 	const struct applier_config applier = {.tree = &c->tree, .capture = c->capture, .state = c->state};
+	int r = applier_recover(&applier);
+
+	return r ? fail(why, r, "what was being applied in %s cannot be finished: %s", c->config->backing,
+			   err_str(r))
+		 : 0;
+}
+
+/* Before anything of it is sent or seen. */
+static int look_after_power(struct client *c, struct buf *why)
+{
 	size_t count = 0;
 	bool lost;
 	int r = power_was_lost(c->state, &lost);
 
-	if (!r)
-		r = applier_recover(&applier);
 	if (!r && lost)
 		r = power_repair(c->state, &c->tree, &c->tree_lock, c->capture, c->state_dirfd, &count);
 	if (!r)
@@ -373,6 +388,10 @@ static int open_all(struct client *c, struct buf *why)
 		r = make_mount(c, why);
 	if (!r)
 		r = make_capture(c, why);
+	if (!r)
+		r = finish_applying(c, why);
+	if (!r)
+		r = check_emptied(c, why);
 	if (!r)
 		r = look_after_power(c, why);
 	if (!r)

@@ -321,8 +321,45 @@ static void forget_replayed(struct capture *c)
 	c->replayed = NULL;
 }
 
-/* What the replay still holds: queued (then the queue has it) or an intent without an outcome (then the scan
- * finds out). */
+/*
+ * It was under way when we ended, and has happened: a name that was to be removed is gone. What attributes
+ * were to be is read when it is sent: should they be as they were, nothing changes.
+ */
+static bool has_happened(struct capture *c, const struct record *r)
+{
+	cleanup_buf struct buf path = BUF_INIT;
+	cleanup_fd int dirfd = -1;
+	struct stat_id now;
+
+	if (r->type == RECORD_INTENT && r->op == OP_SETATTR)
+		return true;
+	if (r->type != RECORD_INTENT || (r->op != OP_UNLINK && r->op != OP_RMDIR) ||
+		pending_dir_path(c->pending, &r->parent, &path))
+		return false;
+	dirfd = tree_open_dir(c->tree, buf_cstr(&path) ? buf_cstr(&path) : "");
+	return dirfd >= 0 && tree_stat(dirfd, r->name, &now) == -ENOENT;
+}
+
+/*
+ * It is said who did it. A scan would only find a name missing, and pass over attributes of a file on which
+ * other operations are waiting.
+ */
+static int finish_intent(struct capture *c, struct replayed *rp)
+{
+	const struct record *r = &rp->record;
+	struct record done = {.type = RECORD_DONE,
+		.intent_lsn = r->lsn,
+		.ok = true,
+		.dev = r->dev,
+		.ino = r->ino,
+		.btime_ns = r->btime_ns};
+	int error = journal_append(c->journal, &done);
+
+	return error ? error : enqueue(c, rp, &done);
+}
+
+/* What the replay still holds: queued (then the queue has it), or an intent without an outcome: then the disk
+ * tells of some, and of all else the scan finds out. */
 static int end_replay(struct capture *c)
 {
 	const void *key;
@@ -333,7 +370,9 @@ static int end_replay(struct capture *c)
 	while (!r && map_next(c->replayed, &pos, &key, &len, &value)) {
 		struct replayed *rp = value;
 
-		if (!rp->entry && rp->record.type == RECORD_INTENT) {
+		if (!rp->entry && has_happened(c, &rp->record)) {
+			r = finish_intent(c, rp);
+		} else if (!rp->entry && rp->record.type == RECORD_INTENT) {
 			r = journal_ack(c->journal, &rp->record.lsn, 1);
 			c->scan_wanted = true;
 		}

@@ -210,6 +210,27 @@ def test_mounted_before_there_is_a_server(world):
     wait_until(lambda: has(server.root + "/f", "early"), 75, "sent when the server came")
 
 
+@pytest.mark.parametrize("last", ["file", "tree"])
+def test_the_last_is_removed_in_the_view_before_a_kill(world, last):
+    """Then the backing directory is empty by our own doing, and the journal says so."""
+    server, a, b = world.pair()
+    if last == "tree":
+        os.makedirs(a / "d/e")
+    write(a / ("d/e/f" if last == "tree" else "f"), "the last one")
+    a.wait()
+    wait_same(a.path, b.path)
+    server.stop()
+    if last == "tree":
+        shutil.rmtree(a / "d")
+    else:
+        os.unlink(a / "f")
+    a.kill()
+    a.start()
+    server.start()
+    a.wait()
+    wait_until(lambda: not os.listdir(b.path), 30, "it is gone everywhere")
+
+
 def test_emptied_backing_deletes_nothing(world):
     """An unmounted disk or an emptied container: refused, and the server keeps everything."""
     server, a, b = world.pair()

@@ -353,6 +353,50 @@ static void test_removed(void **state)
 	assert_false(is_told(f, &file));
 }
 
+/* Of three attributes the first was set: the others follow, and none is sent as one that was set here. */
+static void test_attributes_half_set(void **state)
+{
+	struct fixture *f = *state;
+	struct node_state r;
+	struct stat_id now;
+	struct id node;
+
+	write_file(f, "a", "old");
+	node = agree(f, &ID_ROOT, "a", OLD);
+	r = agreed(f, &node);
+	r.a = NEW;
+	r.mode = 0600;
+	r.mtime_ns = 1000000000;
+	begin_round(f, &r, NULL);
+	assert_int_equal(fchmodat(f->tree.root_fd, "a", 0600, 0), 0);
+	expect_nothing_to_send(f);
+	now = stat_of(f, "a");
+	assert_int_equal(now.mode & 0777, 0600);
+	assert_true(now.mtime_ns == 1000000000);
+	r = agreed(f, &node);
+	assert_int_equal(r.a, NEW);
+	node_state_fini(&r);
+	assert_false(is_told(f, &node));
+}
+
+/* Not set yet, or set by somebody else to something else: it is as it would be without a kill. */
+static void test_attributes_not_set(void **state)
+{
+	struct fixture *f = *state;
+	struct node_state r;
+	struct id node;
+
+	write_file(f, "a", "old");
+	node = agree(f, &ID_ROOT, "a", OLD);
+	r = agreed(f, &node);
+	r.a = NEW;
+	r.mode = 0600;
+	begin_round(f, &r, NULL);
+	expect_nothing_to_send(f);
+	assert_int_equal(stat_of(f, "a").mode & 0777, 0644);
+	assert_true(is_told(f, &node));
+}
+
 /* What was written by somebody to what had just been placed is a change, of nothing but the content. */
 static void test_written_after_it_was_placed(void **state)
 {
@@ -394,6 +438,8 @@ int main(void)
 		TEST(test_dead_directory_aside),
 		TEST(test_changed_places_with_a_dead_file),
 		TEST(test_removed),
+		TEST(test_attributes_half_set),
+		TEST(test_attributes_not_set),
 		TEST(test_written_after_it_was_placed),
 	};
 

@@ -138,6 +138,49 @@ static void test_intent_without_outcome(void **state)
 	assert_false(scan_is_wanted(f));
 }
 
+/* We die after the call and before its outcome is written: the disk tells it. */
+static void test_removal_without_outcome(void **state)
+{
+	struct fixture *f = *state;
+	struct intent i = {.type = OP_UNLINK, .parent = root_of(f), .name = "x"};
+
+	write_file(f, "x", "text");
+	agree(f, &ID_ROOT, "x", 1);
+	i.object = stat_of(f, "x");
+	assert_int_equal(capture_begin(f->capture, &i), 0);
+	rwlock_unlock(&f->tree_lock);
+	fixture_reopen(f);
+	assert_string_equal(queue(f), "");
+	assert_true(scan_is_wanted(f));
+
+	assert_int_equal(capture_begin(f->capture, &i), 0);
+	assert_int_equal(unlinkat(f->tree.root_fd, "x", 0), 0);
+	rwlock_unlock(&f->tree_lock);
+	fixture_reopen(f);
+	assert_string_equal(queue(f), "Ux");
+	fixture_reopen(f);
+	assert_string_equal(queue(f), "Ux");
+}
+
+/* The scan would pass over a file that has something in the queue. */
+static void test_attributes_without_outcome(void **state)
+{
+	struct fixture *f = *state;
+	struct intent i = {.type = OP_SETATTR};
+
+	write_file(f, "x", "text");
+	agree(f, &ID_ROOT, "x", 1);
+	do_link(f, "x", "y");
+	i.object = stat_of(f, "x");
+	assert_int_equal(capture_begin(f->capture, &i), 0);
+	assert_int_equal(fchmodat(f->tree.root_fd, "x", 0600, 0), 0);
+	rwlock_unlock(&f->tree_lock);
+	fixture_reopen(f);
+	assert_string_equal(queue(f), "Ly S");
+	fixture_reopen(f);
+	assert_string_equal(queue(f), "Ly S");
+}
+
 static void test_content(void **state)
 {
 	struct fixture *f = *state;
@@ -537,6 +580,8 @@ int main(void)
 		TEST(test_restart),
 		TEST(test_failed_call),
 		TEST(test_intent_without_outcome),
+		TEST(test_removal_without_outcome),
+		TEST(test_attributes_without_outcome),
 		TEST(test_content),
 		TEST(test_dirty_at_the_end),
 		TEST(test_attributes),
