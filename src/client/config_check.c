@@ -21,6 +21,7 @@
 #include <syncfs/mountinfo.h>
 
 #include "config_dirs.h"
+#include "unmount.h"
 
 struct check {
 	struct client_config *config;
@@ -212,10 +213,23 @@ static int check_all(const struct check *c)
 	return r == 0 ? check_state(c) : r;
 }
 
+/* What a syncfs has left on the mountpoint that was killed. */
+static int free_mountpoint(struct check *c)
+{
+	const char *path = c->config->mountpoint;
+	int r = mount_list_read(&c->mounts);
+
+	while (r == 0 && is_mounted(c, path) && unmount_abandoned(mount_list_find(&c->mounts, path))) {
+		mount_list_fini(&c->mounts);
+		r = mount_list_read(&c->mounts);
+	}
+	return r;
+}
+
 int config_check(struct client_config *config, struct buf *why)
 {
 	struct check c = {.config = config, .why = why};
-	int r = mount_list_read(&c.mounts);
+	int r = free_mountpoint(&c);
 
 	if (r < 0)
 		return refuse(&c, r, "cannot read /proc/self/mountinfo: %s", err_str(r));

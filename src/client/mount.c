@@ -15,21 +15,19 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 
 #include <syncfs/io.h>
 #include <syncfs/log.h>
 
 #include "fs_view.h"
 #include "mount_loop.h"
+#include "unmount.h"
 
 #define MAX_WRITE_BYTES (1u << 20) /* what libfuse's buffers take (256 pages) */
 #define BACKGROUND_MAX 64
@@ -292,30 +290,6 @@ void mount_free(struct mount *m)
 
 /* ---- the end of the loop ---- */
 
-static int run_fusermount(const char *mountpoint)
-{
-	char program[] = "fusermount3", unmount[] = "-u", quiet[] = "-q", end[] = "--";
-	char *argv[] = {program, unmount, quiet, end, (char *)mountpoint, NULL};
-	int status;
-	pid_t pid;
-	int r = posix_spawnp(&pid, program, NULL, NULL, argv, environ);
-
-	if (r)
-		return -r;
-	while (waitpid(pid, &status, 0) < 0) {
-		if (errno != EINTR)
-			return -errno;
-	}
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EBUSY;
-}
-
-static int unmount_serving(const char *mountpoint)
-{
-	if (geteuid() == 0)
-		return umount2(mountpoint, UMOUNT_NOFOLLOW) < 0 ? -errno : 0;
-	return run_fusermount(mountpoint);
-}
-
 /*
  * Pages of mappings that only the kernel has. Not syncfs(2): for FUSE it starts the writing and does not wait
  * (sync_inodes_sb() passes over mappings without data integrity; measured on 6.18). fsync through the mount
@@ -345,7 +319,7 @@ static void write_mappings(struct mount *m)
 /* 0: the loop ends by itself, its device is gone. */
 static int end_mount(struct mount *m)
 {
-	int r = unmount_serving(m->mountpoint);
+	int r = unmount(m->mountpoint);
 
 	if (r && !fuse_session_exited(m->session)) {
 		log_info("unmount %s: %s, detaching it", m->mountpoint, err_str(r));

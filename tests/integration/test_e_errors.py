@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from harness import SYNCFS, SYNCFSD, Mount, is_mounted, tree, wait_until, write
+from harness import SYNCFS, SYNCFSD, Mount, has, is_mounted, tree, wait_same, wait_until, write
 from peer import Impostor, raw
 
 
@@ -95,6 +95,28 @@ def test_mountpoint_is_mounted_already(world):
     view.path = a.path
     refused(world, view.argv())
     assert is_mounted(a.path)
+
+
+@pytest.mark.parametrize("over", [False, True], ids=["beside", "over"])
+def test_mountpoint_of_one_that_was_killed(world, over):
+    """Its dead mount goes, whoever is inside; also when it lies over its own backing directory."""
+    server = world.server()
+    view = client(world, server)
+    if over:
+        view.options["backing"] = view.backing = view.path
+    view.start()
+    write(view / "f", "x")
+    fd = os.open(view.path, os.O_RDONLY)
+    try:
+        view.kill9()
+        assert is_mounted(view.path)
+        view.start()
+        assert has(view / "f", "x")
+        wait_same(view.path, server.root, timeout=30)
+    finally:
+        os.close(fd)
+    view.unmount()
+    assert not is_mounted(view.path)
 
 
 @pytest.mark.parametrize("depth", ["inside", "inside/deep"])

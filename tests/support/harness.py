@@ -375,7 +375,7 @@ class Mount(Daemon):
             if not is_mounted(self.path):
                 return False
             try:
-                os.stat(self.path)
+                os.statvfs(self.path)  # nothing of it is cached
             except OSError as e:
                 if e.errno != errno.ENOTCONN:  # the dead mount of one that was killed; the new one frees it first
                     raise
