@@ -53,7 +53,8 @@ class Waiting:
     """A program that writes a file, fsyncs it, and prints what came of it."""
 
     CODE = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in what it runs in the background
 fd = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT, 0o644)
 os.write(fd, b"x" * 100)
 print("waits", flush=True)
