@@ -198,6 +198,10 @@ static struct step *step_new(struct txn *x, enum place_type type, const struct n
 	step->kind = n->kind;
 	step->node = n->node;
 	step->content = n->content;
+	if ((type == PLACE_CONTENT || type == PLACE_REMOVE) && id_equal(&n->node, &x->old_node)) {
+		step->has_old = true;
+		step->old = x->old;
+	}
 	step->name = strdup(name);
 	if (!step->name || dir_path(x, dir, &step->dir) < 0)
 		return NULL;

@@ -220,9 +220,8 @@ struct txn {
 	const struct commit_sender *sender;
 	const struct op *op;
 	struct prepared *prepared;
-	struct meta_old old;
-	struct id old_node;
-	size_t first_step;
+	struct content old; /* that the last row to be written has replaced or ended */
+	struct id old_node; /* whose; ID_NONE: none yet */
 	uint64_t op_seq;
 	struct id tag_node;
 	const struct result *results; /* of this batch so far, dense */

@@ -157,17 +157,7 @@ static int env_node_put(void *arg, const struct node_state *n)
 			old.content.size != n->content.size);
 	if (!goes)
 		return 0;
-	/* Steps of this operation that displace the node's object keep its content. */
-	for (size_t i = x->first_step; i < x->steps.count; i++) {
-		struct step *step = &x->steps.list[i];
-
-		if (id_equal(&step->node, &n->node) &&
-			(step->type == PLACE_CONTENT || step->type == PLACE_REMOVE)) {
-			step->has_old = true;
-			step->old = old.content;
-		}
-	}
-	x->old = old;
+	x->old = old.content;
 	x->old_node = n->node;
 	return meta_history_put(x->s->meta, &n->node, old.c, &old.content, clock_wall_ns());
 }
@@ -306,21 +296,6 @@ void txn_rollback(struct txn *x)
 	txn_fini(x, true);
 }
 
-/* Steps that were emitted after their node's row was written. */
-static void steps_old(struct txn *x)
-{
-	for (size_t i = x->first_step; i < x->steps.count && !id_is_none(&x->old_node); i++) {
-		struct step *step = &x->steps.list[i];
-
-		if (step->has_old || !id_equal(&step->node, &x->old_node))
-			continue;
-		if (step->type == PLACE_REMOVE || step->type == PLACE_CONTENT) {
-			step->has_old = true;
-			step->old = x->old.content;
-		}
-	}
-}
-
 int txn_apply(struct txn *x, const struct commit_sender *sender, const struct op *op,
 	struct prepared *prepared, struct result *ret_result)
 {
@@ -332,16 +307,12 @@ int txn_apply(struct txn *x, const struct commit_sender *sender, const struct op
 	x->sender = sender;
 	x->op = op;
 	x->prepared = prepared;
-	x->first_step = x->steps.count;
 	x->old_node = ID_NONE;
 	x->op_seq = 0;
 	x->tag_node = op->node;
 	r = commit_apply(&env, sender, op, ret_result);
-	if (r < 0)
+	if (r < 0 || !x->op_seq)
 		return r;
-	steps_old(x);
-	if (!x->op_seq)
-		return 0;
 	x->ops++;
 	x->at.tag = commit_tag(x->at.tag, x->op_seq, &sender->client, op->opno, &op->node);
 	r = meta_log_put(x->s->meta, x->op_seq, x->at.tag);

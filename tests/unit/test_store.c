@@ -172,6 +172,34 @@ static void brings_back_at_once(void **state)
 	assert_false(disk_has(f, "c"));
 }
 
+/* One operation may end two nodes: the replaced one, and the mover, which is equal to what has its name. */
+static void keeps_all_that_one_operation_ends(void **state)
+{
+	struct fixture *f = *state;
+	struct id a = add_file(f, ID_ROOT, "a", "precious"), b = add_file(f, ID_ROOT, "b", "same");
+	struct op *op;
+
+	add_file(f, ID_ROOT, "c", "same");
+	send_all(f, OUTCOME_OK);
+	op = add_op(f, OP_RENAME, b);
+	op->parent = ID_ROOT;
+	op->name = (char *)(uintptr_t) "b";
+	op->new_parent = ID_ROOT;
+	op->new_name = (char *)(uintptr_t) "c";
+	op->other = a; /* which this client has at c, not knowing what came there */
+	op->other_base_c = op->other_base_l = 1;
+	send_all(f, OUTCOME_SAME);
+	assert_false(disk_has(f, "a"));
+	assert_false(disk_has(f, "b"));
+	op = add_op(f, OP_RENAME, a);
+	op->parent = ID_ROOT;
+	op->name = (char *)(uintptr_t) "a";
+	op->new_parent = ID_ROOT;
+	op->new_name = (char *)(uintptr_t) "d";
+	send_all(f, OUTCOME_OK);
+	disk_is(f, "d", "precious");
+}
+
 static void survives_restart(void **state)
 {
 	struct fixture *f = *state;
@@ -545,6 +573,7 @@ int main(void)
 		STORE_TEST(closed_modes),
 		STORE_TEST(brings_back_from_history),
 		STORE_TEST(brings_back_at_once),
+		STORE_TEST(keeps_all_that_one_operation_ends),
 		STORE_TEST(survives_restart),
 		STORE_TEST(repeats_have_one_effect),
 		STORE_TEST(wrong_content_is_rejected_alone),
