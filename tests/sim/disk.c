@@ -285,7 +285,7 @@ struct walk {
 	char path[PATH_BYTES];
 };
 
-static void fill(struct node *n, const char *path, struct disk_entry *ret)
+void disk_fill(struct node *n, const char *path, struct disk_entry *ret)
 {
 	*ret = (struct disk_entry){.path = path};
 	node_stat(n, &ret->st);
@@ -320,7 +320,7 @@ static int walk_dir(struct walk *w, const struct node *dir, size_t len)
 			break;
 		}
 		(void)snprintf(w->path + len, sizeof(w->path) - len, "%s%s", len ? "/" : "", sorted[i]->text);
-		fill(sorted[i]->node, w->path, &e);
+		disk_fill(sorted[i]->node, w->path, &e);
 		r = w->fn(w->arg, &e);
 		if (r == 0 && node_is_dir(sorted[i]->node))
 			r = walk_dir(w, sorted[i]->node, end);
@@ -346,7 +346,7 @@ int disk_get(struct disk *d, const char *path, struct disk_entry *ret)
 
 	if (!m)
 		return -ENOENT;
-	fill(m->node, m->text, ret);
+	disk_fill(m->node, m->text, ret);
 	return 0;
 }
 

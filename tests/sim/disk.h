@@ -42,14 +42,16 @@ uint64_t disk_calls(const struct disk *d); /* made so far */
 uint64_t disk_changes(const struct disk *d, const char *below); /* changes under a path so far (I10) */
 
 /* ---- looking at it from outside, without a process ---- */
-/* Called before each change of a name, and before a file becomes shorter; NULL: not. */
-void disk_before_change(void (*fn)(void *arg, const struct disk *d), void *arg);
 struct disk_entry {
 	const char *path; /* relative to the start */
 	struct stat st;
 	const uint8_t *bytes; /* of a file, or a symlink's target (len bytes, no NUL) */
 	size_t len;
 };
+/* Called before each change of a name, and before a file becomes shorter; NULL: not. taken: what loses a name
+ * without getting another (path: the whole of it), or bytes (path: NULL); else NULL. */
+void disk_before_change(
+	void (*fn)(void *arg, const struct disk *d, const struct disk_entry *taken), void *arg);
 /* Parents before children, names in byte order. Stops when fn returns other than 0, and returns that. */
 int disk_walk(struct disk *d, const char *path, int (*fn)(void *arg, const struct disk_entry *e), void *arg);
 /* Makes directories as needed. -errno. */

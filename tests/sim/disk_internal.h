@@ -122,7 +122,9 @@ struct disk {
 	uint32_t cookie; /* of renames, for inotify */
 };
 
-void disk_changing(const struct disk *d); /* see disk_before_change() */
+/* See disk_before_change(). name: the one that goes; n: who loses it, or bytes; NULL: nobody. */
+void disk_changing(const struct disk *d, const struct name *name, struct node *n);
+void disk_fill(struct node *n, const char *path, struct disk_entry *ret);
 
 /* The simulator does not go on without memory. */
 static inline void *need(void *p)

@@ -6,6 +6,7 @@
  */
 #include "disk_internal.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
@@ -311,19 +312,39 @@ void disk_log_power_cut(struct disk *d)
 
 /* ---- changes ---- */
 
-static void (*before_change)(void *arg, const struct disk *d);
+static void (*before_change)(void *arg, const struct disk *d, const struct disk_entry *taken);
 static void *before_change_arg;
 
-void disk_before_change(void (*fn)(void *arg, const struct disk *d), void *arg)
+void disk_before_change(
+	void (*fn)(void *arg, const struct disk *d, const struct disk_entry *taken), void *arg)
 {
 	before_change = fn;
 	before_change_arg = arg;
 }
 
-void disk_changing(const struct disk *d)
+/* Below the root; cut at the front where it is longer than fits. */
+static const char *path_of(const struct name *m, char *end, size_t size)
 {
-	if (before_change)
-		before_change(before_change_arg, d);
+	*--end = '\0';
+	for (size--; m && m->dir && size > m->len; m = m->dir->self) {
+		end -= m->len;
+		memcpy(end, m->text, m->len);
+		*--end = '/';
+		size -= m->len + 1;
+	}
+	return end;
+}
+
+void disk_changing(const struct disk *d, const struct name *name, struct node *n)
+{
+	struct disk_entry taken;
+	char path[PATH_MAX];
+
+	if (!before_change)
+		return;
+	if (n)
+		disk_fill(n, name ? path_of(name, path + sizeof(path), sizeof(path)) : NULL, &taken);
+	before_change(before_change_arg, d, n ? &taken : NULL);
 }
 
 static void dir_changed(struct node *dir, int64_t now)
@@ -361,7 +382,7 @@ struct name *disk_add(struct node *dir, const char *text, size_t len, struct nod
 	struct name *m = name_new(take_node, text, len);
 	int64_t now = disk_now(dir->disk);
 
-	disk_changing(dir->disk);
+	disk_changing(dir->disk, NULL, NULL);
 	dir->disk->in_call = false;
 	if (!node_is_dir(take_node)) {
 		take_node->nlink++;
@@ -394,7 +415,7 @@ void disk_remove(struct name *m)
 	struct node *dir = m->dir;
 	int64_t now = disk_now(dir->disk);
 
-	disk_changing(dir->disk);
+	disk_changing(dir->disk, m, m->node);
 	dir->disk->in_call = false;
 	watch_name(m, IN_DELETE | is_dir_mask(m->node), 0);
 	dir->changes += m->node->changes;
@@ -410,7 +431,7 @@ void disk_rename(struct name *m, struct node *to_dir, const char *text, size_t l
 	int64_t now = disk_now(d);
 	uint32_t cookie = ++d->cookie, mask = is_dir_mask(m->node);
 
-	disk_changing(d);
+	disk_changing(d, replaced, replaced ? replaced->node : NULL);
 	d->in_call = false;
 	watch_name(m, IN_MOVED_FROM | mask, cookie);
 	if (replaced)
@@ -438,7 +459,7 @@ void disk_exchange(struct name *a, struct name *b)
 	char *text_a = strdup(a->text);
 	uint32_t len_a = a->len;
 
-	disk_changing(d);
+	disk_changing(d, NULL, NULL);
 	d->in_call = false;
 	watch_name(a, IN_MOVED_FROM | mask_a, cookie);
 	watch_name(b, IN_MOVED_FROM | mask_b, cookie + 1);

@@ -320,7 +320,7 @@ int node_truncate(struct node *n, uint64_t size)
 	if (size > n->size && !disk_has_room(n->disk, (size - n->size) / DISK_BLOCK * DISK_BLOCK))
 		return -ENOSPC;
 	if (n->size > size)
-		disk_changing(n->disk);
+		disk_changing(n->disk, NULL, n);
 	remember(n, size, n->size > size ? n->size - size : 0);
 	cut_bytes(n, size);
 	n->reserved = 0;

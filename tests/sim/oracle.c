@@ -149,6 +149,13 @@ unsigned oracle_version(struct oracle *o, unsigned client, const void *bytes, si
 	return version(o, client, bytes, len, false, whole);
 }
 
+unsigned oracle_prefix(struct oracle *o, unsigned client, unsigned v, size_t len)
+{
+	const struct version *w = &o->versions[v];
+
+	return w->bytes && len <= w->len ? oracle_version(o, client, w->bytes, len, false) : NO_VERSION;
+}
+
 unsigned oracle_target(struct oracle *o, unsigned client, const char *target)
 {
 	return version(o, client, target, strlen(target), true, true);
@@ -347,15 +354,8 @@ static void mark_all_moved(struct oracle *o, unsigned client, const char *path)
 		(void)disk_walk(d, full, mark_moved, &m);
 }
 
-static void watch_look(struct oracle *o, struct oracle_watch *w)
+static void watch_saw(struct oracle_watch *w, unsigned v)
 {
-	unsigned v;
-
-	if (w->moves) {
-		mark_all_moved(o, w->client, w->path);
-		return;
-	}
-	v = oracle_at(o, w->client, w->path);
 	for (unsigned i = 0; i < w->seen_count; i++) {
 		if (w->seen[i] == v)
 			return;
@@ -364,14 +364,46 @@ static void watch_look(struct oracle *o, struct oracle_watch *w)
 		w->seen[w->seen_count++] = v;
 }
 
-static void before_change(void *arg, const struct disk *d)
+static void watch_look(struct oracle *o, struct oracle_watch *w)
+{
+	if (w->moves)
+		mark_all_moved(o, w->client, w->path);
+	else
+		watch_saw(w, oracle_at(o, w->client, w->path));
+}
+
+/*
+ * In the tree of a client, files lose their last name or bytes only by what people do, one at a time: the
+ * applier moves away what goes. The kernel may know a directory or a file by a name that is another's on the
+ * disk since a moment ago; then the call is about what had that name.
+ */
+static void watch_taken(struct oracle *o, struct oracle_watch *w, const struct disk_entry *taken)
+{
+	const char *path = taken->path;
+
+	if (w->moves || w->client == BY_HAND ||
+		(path &&
+			(strncmp(path, HOST_BACKING "/", strlen(HOST_BACKING "/")) != 0 ||
+				strncmp(path, HOST_BACKING "/.syncfs/", strlen(HOST_BACKING "/.syncfs/")) ==
+					0)))
+		return;
+	w->taken = version_of(o, taken);
+	watch_saw(w, w->taken);
+}
+
+static void before_change(void *arg, const struct disk *d, const struct disk_entry *taken)
 {
 	struct oracle *o = arg;
 
 	for (struct oracle_watch *w = o->watches; w; w = w->next) {
-		if (w->client == BY_HAND ? d == o->server->machine.disk
-					 : d == o->clients[w->client].machine.disk)
-			watch_look(o, w);
+		const struct machine *m =
+			w->client == BY_HAND ? &o->server->machine : &o->clients[w->client].machine;
+
+		if (d != m->disk)
+			continue;
+		watch_look(o, w);
+		if (taken)
+			watch_taken(o, w, taken);
 	}
 }
 
@@ -449,6 +481,10 @@ void oracle_spot_end(struct oracle *o, struct oracle_spot *s, int result)
 	watch_end(o, &s->watch);
 	if (is_refusal(result))
 		return;
+	if (s->watch.taken != NO_VERSION && s->watch.taken != s->here) {
+		s->here = s->watch.taken;
+		s->agreed = false;
+	}
 	/* Between looking and doing, the applier may have put there what the server had. */
 	if (s->server != s->here)
 		spot_used_up(o, s, s->server, false);

@@ -34,6 +34,8 @@ uint32_t oracle_number(struct oracle *o);
  * state in between, which only he may see. target: of a symlink. Equal contents are one version. */
 unsigned oracle_version(struct oracle *o, unsigned client, const void *bytes, size_t len, bool whole);
 unsigned oracle_target(struct oracle *o, unsigned client, const char *target);
+/* The same for the first bytes of a version; NO_VERSION: it has fewer. */
+unsigned oracle_prefix(struct oracle *o, unsigned client, unsigned v, size_t len);
 /* It is completely there, at this path of the client, made from pred (or NO_VERSION). */
 void oracle_finished(struct oracle *o, unsigned v, unsigned client, const char *path, unsigned pred);
 /* Others may see it, although it is a state in between: fsync, a long pause, an error in the middle. */
@@ -52,12 +54,14 @@ struct oracle_watch {
 	char path[PATH_MAX];
 	bool moves; /* else the call takes it away */
 	unsigned seen[8], seen_count; /* versions */
+	unsigned taken; /* what the call was seen to take away */
 };
 
 /* A call that takes away what lies at a path (unlink, rename over it). */
 struct oracle_spot {
 	struct oracle_watch watch;
-	unsigned here, server; /* what lay there before: on the client's disk, on the server's */
+	/* What lay there before: on the client's disk (at the end: what the call took), on the server's. */
+	unsigned here, server;
 	nlink_t names; /* of what lay here */
 	uint32_t movers; /* who had moved it by then */
 	bool agreed; /* all who moved it had it here */

@@ -345,11 +345,15 @@ static int truncate_now(struct person *p, const char *path, size_t len)
 	unsigned here = prefix(w, p->client, HOST_BACKING, m, path, len);
 	unsigned there = prefix(w, p->client, HOST_ROOT, &w->server.machine, path, len);
 	struct oracle_spot spot;
+	unsigned at_first;
 	int r;
 
 	oracle_spot_begin(w->oracle, &spot, p->client, path);
+	at_first = spot.here;
 	r = user_called(p, "truncate", path, view_truncate(user_view(p), path, (off_t)len));
 	oracle_spot_end(w->oracle, &spot, r);
+	if (spot.here != at_first) /* cut, and elsewhere by now */
+		oracle_published(w->oracle, oracle_prefix(w->oracle, p->client, spot.here, len));
 	if (r == 0 && here == spot.here)
 		return 0;
 	oracle_published(w->oracle, here);
