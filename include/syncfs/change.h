@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include <syncfs/buf.h>
 #include <syncfs/hash.h>
@@ -146,6 +147,9 @@ struct node_state {
 
 void node_state_fini(struct node_state *n);
 int node_state_copy(const struct node_state *from, struct node_state *ret_to); /* deep; 0 or -ENOMEM */
+
+/* Where in n->names this name is, or -1. */
+ssize_t node_state_name_find(const struct node_state *n, const struct id *parent, const char *name);
 
 /* Gives the node this name, or its version to the name that it has; 0 or -ENOMEM. */
 int node_state_name_add(struct node_state *n, const struct id *parent, const char *name, uint64_t l);

@@ -58,15 +58,6 @@ static int leave_dir(struct round *rd, struct job *dir)
 	return dir->state == JOB_DONE ? 0 : -EAGAIN;
 }
 
-static bool has_name(const struct node_state *n, const struct spot *s)
-{
-	for (size_t i = 0; i < n->names_count; i++) {
-		if (id_equal(&n->names[i].parent, &s->parent) && strcmp(n->names[i].name, s->name) == 0)
-			return true;
-	}
-	return false;
-}
-
 /*
  * Nothing is there; but as long as operations made here on the name are still to be sent, S has to tell what
  * they are based on, and a name belongs to one node of S.
@@ -88,7 +79,7 @@ static int spot_free(struct round *rd, struct job *j, struct spot *s)
 		if (r)
 			return r;
 	}
-	if (other && !has_name(&other->s.state, s)) {
+	if (other && node_state_name_find(&other->s.state, &s->parent, s->name) < 0) {
 		rd->retry |= s->now.ino != 0;
 		return s->now.ino ? -EAGAIN : 0;
 	}
@@ -361,7 +352,9 @@ static int move_name(
 		return r;
 	r = spot_open(rd, &to_name->parent, to_name->name, &to);
 	if (!r) {
-		r = has_name(&j->s.state, &from) ? move_between(rd, j, &from, &to) : -EAGAIN;
+		r = node_state_name_find(&j->s.state, &from.parent, from.name) >= 0
+			? move_between(rd, j, &from, &to)
+			: -EAGAIN;
 		if (r >= 0 && tree_stat(to.dirfd, to.name, &now) == 0 &&
 			stat_id_same_object(&now, &j->s.disk) && now.mtime_ns == j->s.disk.mtime_ns &&
 			now.size == j->s.disk.size)
@@ -408,12 +401,8 @@ static const struct dentry *surplus(const struct job *j)
 {
 	for (size_t i = 0; i < j->s.state.names_count; i++) {
 		const struct dentry *d = &j->s.state.names[i];
-		bool wanted = false;
 
-		for (size_t k = 0; k < j->r.names_count && !wanted; k++)
-			wanted = id_equal(&j->r.names[k].parent, &d->parent) &&
-				strcmp(j->r.names[k].name, d->name) == 0;
-		if (!wanted)
+		if (node_state_name_find(&j->r, &d->parent, d->name) < 0)
 			return d;
 	}
 	return NULL;

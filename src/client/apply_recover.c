@@ -203,11 +203,9 @@ static enum seen see(struct recovery *rc, struct half *h, const struct dentry *d
 
 static const struct dentry *name_in(const struct node_state *n, const struct dentry *d)
 {
-	for (size_t k = 0; k < n->names_count; k++) {
-		if (id_equal(&n->names[k].parent, &d->parent) && strcmp(n->names[k].name, d->name) == 0)
-			return &n->names[k];
-	}
-	return NULL;
+	ssize_t k = node_state_name_find(n, &d->parent, d->name);
+
+	return k >= 0 ? &n->names[k] : NULL;
 }
 
 /*

@@ -137,11 +137,7 @@ static bool is_network(int r)
 
 static bool has_name(const struct node_state *n, const struct dentry *d)
 {
-	for (size_t i = 0; i < n->names_count; i++) {
-		if (id_equal(&n->names[i].parent, &d->parent) && strcmp(n->names[i].name, d->name) == 0)
-			return true;
-	}
-	return false;
+	return node_state_name_find(n, &d->parent, d->name) >= 0;
 }
 
 /* Who is to make room for what could not be fetched stays until it is here: somebody reads it under that

@@ -27,16 +27,13 @@ static int settle_adopted(struct adopting *a, const struct item *i)
 		i->op.xattr.len == n->xattr.len &&
 		(!n->xattr.len || memcmp(i->op.xattr.data, n->xattr.data, n->xattr.len) == 0);
 	struct base_row row = {.disk = i->disk};
-	uint64_t l = 0;
+	ssize_t at = node_state_name_find(n, &parent, i->op.name);
 	int r = node_state_copy(n, &row.state);
 
-	for (size_t k = 0; !r && k < n->names_count; k++) {
-		if (id_equal(&n->names[k].parent, &parent) && strcmp(n->names[k].name, i->op.name) == 0)
-			l = n->names[k].l;
+	for (size_t k = 0; !r && k < n->names_count; k++)
 		node_state_name_remove(&row.state, &n->names[k].parent, n->names[k].name);
-	}
 	if (!r)
-		r = settle_take_name(a->c->state, &row, &parent, i->op.name, l);
+		r = settle_take_name(a->c->state, &row, &parent, i->op.name, at >= 0 ? n->names[at].l : 0);
 	if (!r && !same_attr) {
 		row.state.a = 0;
 		row.state.mode = i->disk.mode & 0777;

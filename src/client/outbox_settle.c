@@ -124,13 +124,9 @@ static uint64_t base_own(const struct item *i)
  * where it was, in this version. */
 static uint64_t name_l(const struct base_row *row, const struct id *parent, const char *name)
 {
-	const struct node_state *n = &row->state;
+	ssize_t i = node_state_name_find(&row->state, parent, name);
 
-	for (size_t i = 0; i < n->names_count; i++) {
-		if (id_equal(&n->names[i].parent, parent) && strcmp(n->names[i].name, name) == 0)
-			return n->names[i].l;
-	}
-	return 0;
+	return i >= 0 ? row->state.names[i].l : 0;
 }
 
 /* ---- by operation ---- */

@@ -49,15 +49,13 @@ uint64_t poller_seq(const struct poller *p)
 
 static bool same_names(const struct node_state *a, const struct node_state *b)
 {
-	size_t found = 0;
-
 	for (size_t i = 0; i < a->names_count; i++) {
-		for (size_t k = 0; k < b->names_count; k++)
-			found += a->names[i].l == b->names[k].l &&
-				id_equal(&a->names[i].parent, &b->names[k].parent) &&
-				strcmp(a->names[i].name, b->names[k].name) == 0;
+		ssize_t k = node_state_name_find(b, &a->names[i].parent, a->names[i].name);
+
+		if (k < 0 || b->names[k].l != a->names[i].l)
+			return false;
 	}
-	return found == a->names_count && a->names_count == b->names_count;
+	return a->names_count == b->names_count;
 }
 
 /*

@@ -288,7 +288,7 @@ int commit_create_again(struct commit *c)
 		return write_dead(c, &n);
 	if (n.kind != KIND_DIR && !op_equals(op, &n))
 		return keep_copy(c, &n);
-	i = commit_name_find(&n, &parent, op->name);
+	i = node_state_name_find(&n, &parent, op->name);
 	return commit_same(c, &n, i < 0 ? 0 : n.names[i].l, &parent, &op->parent);
 }
 

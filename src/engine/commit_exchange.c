@@ -111,8 +111,8 @@ static int carry_out(struct commit *c, struct side *a, struct side *b)
 
 static int judge(struct commit *c, struct side *a, struct side *b)
 {
-	ssize_t a_there = commit_name_find(&a->n, &b->parent, b->name);
-	ssize_t b_there = commit_name_find(&b->n, &a->parent, a->name);
+	ssize_t a_there = node_state_name_find(&a->n, &b->parent, b->name);
+	ssize_t b_there = node_state_name_find(&b->n, &a->parent, a->name);
 	int r;
 
 	if (a_there >= 0 && (b_there >= 0 || id_equal(&a->n.node, &b->n.node)))

@@ -68,8 +68,6 @@ int commit_seq(struct commit *c); /* c->seq is taken when it was not */
 int commit_put(struct commit *c, struct node_state *n); /* stamps it with the seq of this call */
 int commit_place(struct commit *c, enum place_type type, const struct id *node, const struct id *parent,
 	const char *name);
-ssize_t commit_name_find(
-	const struct node_state *n, const struct id *parent, const char *name); /* -1: none */
 ssize_t commit_name_made(const struct node_state *n, uint64_t l); /* the one of version l; -1: none */
 /* The name of n that the sender means: index, -1 when it is gone or has changed since the base. */
 ssize_t commit_name_seen(

@@ -76,7 +76,7 @@ int commit_unlink(struct commit *c)
 	if (i < 0 && (!l.own || l.known) && content.own && content.known && content.outcome == OUTCOME_KEPT &&
 		id_equal(&content.node, &n.node))
 		i = commit_name_made(&n, content.l);
-	if (i < 0 && commit_name_find(&n, &parent, op->name) >= 0)
+	if (i < 0 && node_state_name_find(&n, &parent, op->name) >= 0)
 		return commit_done(c, OUTCOME_SUPERSEDED, &n, n.names[0].l);
 	if (i < 0)
 		return name_gone(c, &n, &l);

@@ -143,7 +143,7 @@ static int target_taken(
 	if (r < 0)
 		return r;
 	if (r > 0) {
-		ssize_t i = commit_name_find(&t, &m->parent, m->name);
+		ssize_t i = node_state_name_find(&t, &m->parent, m->name);
 
 		return i < 0 ? -EBADMSG : commit_name_drop(c, &t, (size_t)i);
 	}
@@ -213,7 +213,7 @@ static int find_source(struct commit *c, struct move *m)
 	if (id_equal(&m->n.node, &ID_ROOT))
 		return commit_reject(c, -EBUSY, "the root stays");
 	m->from = -1;
-	at = commit_name_find(&m->n, &m->parent, m->name);
+	at = node_state_name_find(&m->n, &m->parent, m->name);
 	if (at >= 0)
 		return commit_same(c, &m->n, m->n.names[at].l, &m->parent, &c->op->new_parent);
 	if (m->n.tomb)

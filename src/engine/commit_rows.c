@@ -44,15 +44,6 @@ int commit_place(struct commit *c, enum place_type type, const struct id *node, 
 	return c->env->place(c->env->arg, &step);
 }
 
-ssize_t commit_name_find(const struct node_state *n, const struct id *parent, const char *name)
-{
-	for (size_t i = 0; i < n->names_count; i++) {
-		if (id_equal(&n->names[i].parent, parent) && strcmp(n->names[i].name, name) == 0)
-			return (ssize_t)i;
-	}
-	return -1;
-}
-
 ssize_t commit_name_made(const struct node_state *n, uint64_t l)
 {
 	for (size_t i = 0; i < n->names_count; i++) {
@@ -65,7 +56,7 @@ ssize_t commit_name_made(const struct node_state *n, uint64_t l)
 ssize_t commit_name_seen(
 	const struct node_state *n, const struct id *parent, const char *name, const struct base *l)
 {
-	ssize_t i = commit_name_find(n, parent, name);
+	ssize_t i = node_state_name_find(n, parent, name);
 
 	if (i >= 0 && commit_base_is(l, n->names[i].l))
 		return i;

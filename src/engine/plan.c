@@ -18,11 +18,7 @@ void plan_fini(struct plan *p)
 
 static bool has_name(const struct node_state *n, const struct dentry *d)
 {
-	for (size_t i = 0; i < n->names_count; i++) {
-		if (id_equal(&n->names[i].parent, &d->parent) && strcmp(n->names[i].name, d->name) == 0)
-			return true;
-	}
-	return false;
+	return node_state_name_find(n, &d->parent, d->name) >= 0;
 }
 
 /* Those of a's names that b does not have. */
@@ -128,12 +124,9 @@ enum plan_rebase plan_rebase(struct node_state *s, const struct node_state *r)
 	if (!same && s->kind == KIND_SYMLINK)
 		return REBASE_FORGET;
 	for (size_t i = 0; i < s->names_count; i++) {
-		s->names[i].l = 0; /* elsewhere at the server */
-		for (size_t k = 0; k < r->names_count; k++) {
-			if (id_equal(&r->names[k].parent, &s->names[i].parent) &&
-				strcmp(r->names[k].name, s->names[i].name) == 0)
-				s->names[i].l = r->names[k].l;
-		}
+		ssize_t there = node_state_name_find(r, &s->names[i].parent, s->names[i].name);
+
+		s->names[i].l = there >= 0 ? r->names[there].l : 0; /* 0: elsewhere at the server */
 	}
 	s->a = same_attr(s, r) ? r->a : 0;
 	s->seq = r->seq;

@@ -164,16 +164,24 @@ int cursor_from_text(const char *text, size_t len, struct cursor *ret_cursor)
 	return 0;
 }
 
+ssize_t node_state_name_find(const struct node_state *n, const struct id *parent, const char *name)
+{
+	for (size_t i = 0; i < n->names_count; i++) {
+		if (id_equal(&n->names[i].parent, parent) && strcmp(n->names[i].name, name) == 0)
+			return (ssize_t)i;
+	}
+	return -1;
+}
+
 int node_state_name_add(struct node_state *n, const struct id *parent, const char *name, uint64_t l)
 {
+	ssize_t i = node_state_name_find(n, parent, name);
 	struct dentry *more;
 	char *copy;
 
-	for (size_t i = 0; i < n->names_count; i++) {
-		if (id_equal(&n->names[i].parent, parent) && strcmp(n->names[i].name, name) == 0) {
-			n->names[i].l = l;
-			return 0;
-		}
+	if (i >= 0) {
+		n->names[i].l = l;
+		return 0;
 	}
 	more = realloc(n->names, (n->names_count + 1) * sizeof(*more));
 	copy = strdup(name);
@@ -189,11 +197,10 @@ int node_state_name_add(struct node_state *n, const struct id *parent, const cha
 
 void node_state_name_remove(struct node_state *n, const struct id *parent, const char *name)
 {
-	for (size_t i = 0; i < n->names_count; i++) {
-		if (!id_equal(&n->names[i].parent, parent) || strcmp(n->names[i].name, name) != 0)
-			continue;
-		free(n->names[i].name);
-		n->names[i] = n->names[--n->names_count];
+	ssize_t i = node_state_name_find(n, parent, name);
+
+	if (i < 0)
 		return;
-	}
+	free(n->names[i].name);
+	n->names[i] = n->names[--n->names_count];
 }

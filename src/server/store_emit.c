@@ -264,12 +264,9 @@ static int emit_new(struct txn *x, const struct place_step *said, const struct n
 /* A name of n other than the new one. */
 static const struct dentry *other_name(const struct node_state *n, const struct place_step *said)
 {
-	for (size_t i = 0; i < n->names_count; i++) {
-		if (!id_equal(&n->names[i].parent, &said->parent) ||
-			strcmp(n->names[i].name, said->name) != 0)
-			return &n->names[i];
-	}
-	return NULL;
+	size_t i = node_state_name_find(n, &said->parent, said->name) == 0 ? 1 : 0;
+
+	return i < n->names_count ? &n->names[i] : NULL;
 }
 
 static int emit_moved(struct txn *x, const struct place_step *said, const struct node_state *n)

@@ -408,6 +408,7 @@ static int known_as(struct look *l, const struct spot *at, struct node_state *re
 /* Whether n, whose object has been replaced here, still lies at another of its names: 1, 0, -errno. */
 static int has_another_name(struct look *l, const struct spot *at, const struct node_state *n)
 {
+	ssize_t here = node_state_name_find(n, &at->dir, at->name);
 	struct stat_id was, is;
 	int r = n->names_count > 1 ? meta_disk_get(l->s->meta, &n->node, &was) : 0;
 
@@ -416,7 +417,7 @@ static int has_another_name(struct look *l, const struct spot *at, const struct 
 	for (size_t i = 0; i < n->names_count; i++) {
 		cleanup_fd int fd = -1;
 
-		if (id_equal(&n->names[i].parent, &at->dir) && strcmp(n->names[i].name, at->name) == 0)
+		if ((ssize_t)i == here)
 			continue;
 		fd = open_name_dir(l, &n->names[i]);
 		if (fd >= 0 && tree_stat(fd, n->names[i].name, &is) == 0 && was.ino == is.ino &&

@@ -99,6 +99,30 @@ static void test_copy_is_deep(void **state)
 	node_state_fini(&to);
 }
 
+static void test_names(void **state)
+{
+	struct id p = id_new(), q = id_new();
+	struct node_state n = {0};
+
+	(void)state;
+	assert_int_equal(node_state_name_find(&n, &p, "a"), -1);
+	assert_int_equal(node_state_name_add(&n, &p, "a", 1), 0);
+	assert_int_equal(node_state_name_add(&n, &q, "a", 2), 0);
+	assert_int_equal(node_state_name_add(&n, &p, "b", 3), 0);
+	assert_int_equal(node_state_name_add(&n, &q, "a", 4), 0);
+	assert_int_equal(n.names_count, 3);
+	assert_int_equal(n.names[node_state_name_find(&n, &q, "a")].l, 4);
+	assert_int_equal(n.names[node_state_name_find(&n, &p, "b")].l, 3);
+	assert_int_equal(node_state_name_find(&n, &q, "b"), -1);
+	node_state_name_remove(&n, &q, "b");
+	assert_int_equal(n.names_count, 3);
+	node_state_name_remove(&n, &p, "a");
+	assert_int_equal(n.names_count, 2);
+	assert_int_equal(node_state_name_find(&n, &p, "a"), -1);
+	assert_int_equal(n.names[node_state_name_find(&n, &q, "a")].l, 4);
+	node_state_fini(&n);
+}
+
 static void test_fini_twice(void **state)
 {
 	struct op op = {.name = strdup("n"), .new_name = strdup("m"), .target = strdup("t")};
@@ -119,6 +143,7 @@ int main(void)
 		cmocka_unit_test(test_cursor_round_trip),
 		cmocka_unit_test(test_cursor_text_is_strict),
 		cmocka_unit_test(test_copy_is_deep),
+		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_fini_twice),
 	};
 
