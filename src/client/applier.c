@@ -290,11 +290,7 @@ static int advance_round(struct round *rd)
 	}
 	if (!r)
 		r = syncstate_intents_clear(s);
-	if (r) {
-		syncstate_rollback(s);
-		return r;
-	}
-	return syncstate_commit(s);
+	return syncstate_end(s, r);
 }
 
 /* False: stopping. */

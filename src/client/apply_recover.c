@@ -429,11 +429,7 @@ static int settle(struct recovery *rc, const struct half *h)
 	r = put_row(rc, h, whole);
 	if (!r && whole)
 		r = drop_told(rc, &h->i->state);
-	if (r) {
-		syncstate_rollback(rc->config->state);
-		return r;
-	}
-	return syncstate_commit(rc->config->state);
+	return syncstate_end(rc->config->state, r);
 }
 
 /* S := what was being applied, as far as it was. 1: that was further than S said. */
@@ -549,11 +545,7 @@ static int clear_intents(struct recovery *rc)
 	if (r)
 		return r;
 	r = syncstate_intents_clear(rc->config->state);
-	if (r) {
-		syncstate_rollback(rc->config->state);
-		return r;
-	}
-	return syncstate_commit(rc->config->state);
+	return syncstate_end(rc->config->state, r);
 }
 
 int applier_recover(const struct applier_config *config)

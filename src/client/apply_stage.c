@@ -123,11 +123,7 @@ static int put_intents(struct round *rd)
 			stage_name(intent.stage_name);
 		r = syncstate_intent_put(s, &intent);
 	}
-	if (r) {
-		syncstate_rollback(s);
-		return r;
-	}
-	return syncstate_commit(s);
+	return syncstate_end(s, r);
 }
 
 static bool is_network(int r)

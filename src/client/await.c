@@ -142,11 +142,7 @@ static int store_deferred(struct await *a, const struct deferred *d)
 	if (r)
 		return r;
 	r = syncstate_meta_put(s, "deferred", d, sizeof(*d));
-	if (r) {
-		syncstate_rollback(s);
-		return r;
-	}
-	return syncstate_commit(s);
+	return syncstate_end(s, r);
 }
 
 static int load_deferred(struct await *a)

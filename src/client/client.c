@@ -156,11 +156,7 @@ static int adopt(struct client *c)
 	r = syncstate_forget_all(c->state);
 	if (!r)
 		r = syncstate_meta_put(c->state, "marker", c->tree.marker.b, ID_BYTES);
-	if (r) {
-		syncstate_rollback(c->state);
-		return r;
-	}
-	return syncstate_commit(c->state);
+	return syncstate_end(c->state, r);
 }
 
 /* What looks like an unmounted disk is not a mass deletion. */

@@ -77,7 +77,7 @@ static int is_still_told(struct adopting *a, const struct item *i)
 /* Those before the first that is not equal any more; the number of items up to there. */
 static int settle_all_adopted(struct adopting *a, size_t *ret_upto)
 {
-	int r = syncstate_begin(a->c->state, true);
+	int r = syncstate_begin(a->c->state, true), failed;
 
 	if (r)
 		return r;
@@ -90,13 +90,8 @@ static int settle_all_adopted(struct adopting *a, size_t *ret_upto)
 		if (!r && item->adopt)
 			r = settle_adopted(a, item);
 	}
-	if (!r || r == -EAGAIN) {
-		int failed = syncstate_commit(a->c->state);
-
-		return failed ? failed : r;
-	}
-	syncstate_rollback(a->c->state);
-	return r;
+	failed = syncstate_end(a->c->state, r == -EAGAIN ? 0 : r);
+	return failed ? failed : r;
 }
 
 static bool is_adopted(const struct item *i)

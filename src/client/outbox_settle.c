@@ -551,11 +551,7 @@ static int settle_all(struct settle *st, const struct batch_reply *reply, uint64
 	}
 	if (!r)
 		r = syncstate_meta_put(st->c->state, "opno", &last_opno, sizeof(last_opno));
-	if (r) {
-		syncstate_rollback(st->c->state);
-		return r;
-	}
-	return syncstate_commit(st->c->state);
+	return syncstate_end(st->c->state, r);
 }
 
 static int follow_aliases_locked(struct capture *c, const struct outbox *o)

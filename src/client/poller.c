@@ -133,12 +133,9 @@ static int store_page(struct poller *p, const struct page *page, size_t *ret_new
 	}
 	if (r >= 0)
 		r = syncstate_cursor_put(p->config.state, &page->cursor);
-	if (r < 0) {
-		syncstate_rollback(p->config.state);
-		return r;
-	}
-	p->stored_ms = now;
-	return syncstate_commit(p->config.state);
+	if (!r)
+		p->stored_ms = now;
+	return syncstate_end(p->config.state, r);
 }
 
 /* At the end: what the last pages moved. */
@@ -146,10 +143,8 @@ static void store_cursor(struct poller *p)
 {
 	if (!p->has_cursor || syncstate_begin(p->config.state, false))
 		return;
-	if (syncstate_cursor_put(p->config.state, &p->cursor))
-		syncstate_rollback(p->config.state);
-	else
-		(void)syncstate_commit(p->config.state); /* an older cursor asks for known entries again */
+	/* An older cursor asks for known entries again. */
+	(void)syncstate_end(p->config.state, syncstate_cursor_put(p->config.state, &p->cursor));
 }
 
 /* Our own changes come back while their answer is being worked on: a moment later they are known. */

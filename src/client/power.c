@@ -50,11 +50,7 @@ static int put_mark(struct syncstate *s, enum end end, bool lost)
 	r = syncstate_meta_put(s, "boot", mark.data, mark.len);
 	if (!r && lost)
 		r = rescan_doubt(s);
-	if (r) {
-		syncstate_rollback(s);
-		return r;
-	}
-	return syncstate_commit(s);
+	return syncstate_end(s, r);
 }
 
 int power_was_lost(struct syncstate *s, bool *ret_lost)

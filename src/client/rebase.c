@@ -43,14 +43,6 @@ bool rebase_is_merging(struct syncstate *s)
 }
 
 /* Ends the transaction that is open. */
-static int end_transaction(struct syncstate *s, int r)
-{
-	if (!r)
-		return syncstate_commit(s);
-	syncstate_rollback(s);
-	return r;
-}
-
 int rebase_begin(struct syncstate *s)
 {
 	int r = syncstate_begin(s, true);
@@ -60,14 +52,14 @@ int rebase_begin(struct syncstate *s)
 	r = syncstate_forget_told(s);
 	if (!r)
 		r = syncstate_meta_put(s, key, due, strlen(due));
-	return end_transaction(s, r);
+	return syncstate_end(s, r);
 }
 
 int rebase_end(struct syncstate *s)
 {
 	int r = syncstate_begin(s, false);
 
-	return r ? r : end_transaction(s, syncstate_meta_put(s, key, "", 0));
+	return r ? r : syncstate_end(s, syncstate_meta_put(s, key, "", 0));
 }
 
 /* ---- what the server has ---- */
@@ -83,7 +75,7 @@ static int store_page(struct syncstate *s, const struct page *page)
 
 		r = n->tomb ? syncstate_remote_delete(s, &n->node) : syncstate_remote_put(s, n);
 	}
-	return end_transaction(s, r);
+	return syncstate_end(s, r);
 }
 
 /* One page; *has_cursor false: from the beginning. */
@@ -239,7 +231,7 @@ static int store_all(struct finish *f, const struct id *client, const struct cur
 		r = syncstate_cursor_put(f->s, cursor);
 	if (!r)
 		r = syncstate_meta_put(f->s, key, merging, strlen(merging));
-	return end_transaction(f->s, r);
+	return syncstate_end(f->s, r);
 }
 
 /* What differs is in the journal before S says that it is no more than a base. */

@@ -71,11 +71,7 @@ static int clear_became(struct capture *c)
 	if (r)
 		return r;
 	r = syncstate_aliases_clear(c->state);
-	if (r) {
-		syncstate_rollback(c->state);
-		return r;
-	}
-	return syncstate_commit(c->state);
+	return syncstate_end(c->state, r);
 }
 
 /* ---- records ---- */

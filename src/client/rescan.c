@@ -277,11 +277,7 @@ static int end_doubt(struct syncstate *s)
 	if (r)
 		return r;
 	r = syncstate_meta_put(s, "doubt", "", 0);
-	if (r) {
-		syncstate_rollback(s);
-		return r;
-	}
-	return syncstate_commit(s);
+	return syncstate_end(s, r);
 }
 
 static int scan_once(struct rescan *s)

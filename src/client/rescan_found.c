@@ -327,11 +327,7 @@ static int restore_some(struct found_context *f, const struct missing *list, siz
 		if (take[i])
 			r = restore_name(s, &list[i]);
 	}
-	if (r) {
-		syncstate_rollback(s);
-		return r;
-	}
-	return syncstate_commit(s);
+	return syncstate_end(s, r);
 }
 
 /* ---- changed ---- */
@@ -360,11 +356,7 @@ static int refresh(struct found_context *f, const struct stat_id *now, const str
 	if (r)
 		return r;
 	r = put_identity(f->config->state, now, seen);
-	if (r) {
-		syncstate_rollback(f->config->state);
-		return r;
-	}
-	return syncstate_commit(f->config->state);
+	return syncstate_end(f->config->state, r);
 }
 
 static bool has_other_attr(int fd, const struct stat_id *now, const struct base_row *row)

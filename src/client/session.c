@@ -56,11 +56,7 @@ static int load_identity(struct session_run *s)
 	r = syncstate_meta_put(s->parts.state, "client", s->client.b, ID_BYTES);
 	if (!r)
 		r = syncstate_meta_put(s->parts.state, "opno", &none, sizeof(none));
-	if (r) {
-		syncstate_rollback(s->parts.state);
-		return r;
-	}
-	return syncstate_commit(s->parts.state);
+	return syncstate_end(s->parts.state, r);
 }
 
 static int start_applier(struct session_run *s)
@@ -313,11 +309,7 @@ static int forget_state(struct session_run *s)
 		r = syncstate_meta_put(s->parts.state, "client", s->client.b, ID_BYTES);
 	if (!r)
 		r = syncstate_meta_put(s->parts.state, "opno", &none, sizeof(none));
-	if (r) {
-		syncstate_rollback(s->parts.state);
-		return r;
-	}
-	return syncstate_commit(s->parts.state);
+	return syncstate_end(s->parts.state, r);
 }
 
 static int forget_queue(struct session_run *s)

@@ -34,6 +34,7 @@ void syncstate_close(struct syncstate *s);
 int syncstate_begin(struct syncstate *s, bool durable); /* durable: on disk when the commit returns */
 int syncstate_commit(struct syncstate *s);
 void syncstate_rollback(struct syncstate *s);
+int syncstate_end(struct syncstate *s, int r); /* commits when r is 0, else rolls back and gives r */
 
 /* ---- S ---- */
 

@@ -137,6 +137,14 @@ void syncstate_rollback(struct syncstate *s)
 	mutex_unlock(&s->w.lock);
 }
 
+int syncstate_end(struct syncstate *s, int r)
+{
+	if (!r)
+		return syncstate_commit(s);
+	syncstate_rollback(s);
+	return r;
+}
+
 /* ---- cursor, meta ---- */
 
 int syncstate_meta_put(struct syncstate *s, const char *key, const void *value, size_t len)
