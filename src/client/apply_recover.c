@@ -181,7 +181,7 @@ enum seen {
 static enum seen see(struct recovery *rc, struct half *h, const struct dentry *d)
 {
 	cleanup_fd int dirfd = open_dir_node(rc, &d->parent);
-	struct base_row parent;
+	struct base_row parent = {0};
 	struct stat_id now;
 	int r;
 
