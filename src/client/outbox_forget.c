@@ -19,16 +19,6 @@ static int drop_mark(struct capture *c, struct local *l)
 	return r;
 }
 
-static bool is_known(struct capture *c, const struct id *node)
-{
-	struct base_row row;
-
-	if (syncstate_peek_base(c->state, node, &row))
-		return false;
-	base_row_fini(&row);
-	return true;
-}
-
 int outbox_forget_unknown(struct capture *c)
 {
 	struct entry *next;
@@ -39,11 +29,11 @@ int outbox_forget_unknown(struct capture *c)
 	MUTEX_GUARD(&c->lock);
 	for (struct entry *e = pending_first(c->pending); !r && e; e = next) {
 		next = e->next;
-		if (!is_known(c, &e->node))
+		if (!syncstate_peek_has_base(c->state, &e->node))
 			r = outbox_drop_locked(c, e);
 	}
 	while (!r && pending_next_local(c->pending, &pos, &l)) {
-		if (is_known(c, &l->node))
+		if (syncstate_peek_has_base(c->state, &l->node))
 			continue;
 		r = drop_mark(c, l);
 		pos = 0; /* it is gone */

@@ -120,16 +120,6 @@ static int follow_all(struct capture *c, struct promise *p, const struct local *
 	return r;
 }
 
-static bool is_agreed(struct capture *c, const struct id *node)
-{
-	struct base_row row;
-
-	if (syncstate_peek_base(c->state, node, &row))
-		return false;
-	base_row_fini(&row);
-	return true;
-}
-
 static void drop_refs(struct promise *p)
 {
 	while (p->refs) {
@@ -181,7 +171,7 @@ static int resolve(struct capture *c, struct promise *p)
 	if (!r)
 		r = follow_all(c, p, l, above, &is_new);
 	map_free(above);
-	if (!r && !is_new && !is_agreed(c, &p->node))
+	if (!r && !is_new && !syncstate_peek_has_base(c->state, &p->node))
 		r = -EAGAIN;
 	if (r)
 		unresolve(c, p);

@@ -235,6 +235,19 @@ int syncstate_peek_base(struct syncstate *s, const struct id *node, struct base_
 	return base_get(&s->r, node, ret_row);
 }
 
+bool syncstate_peek_has_base(struct syncstate *s, const struct id *node)
+{
+	sqlite3_stmt *st = s->r.st[Q_BASE_GET];
+	bool is_there;
+
+	MUTEX_GUARD(&s->r.lock);
+	sql_look(s);
+	sql_bind_id(st, 1, node);
+	is_there = sql_row(&s->r, Q_BASE_GET) > 0;
+	sqlite3_reset(st);
+	return is_there;
+}
+
 static void bind_base(sqlite3_stmt *st, const struct base_row *row_)
 {
 	const struct node_state *n = &row_->state;

@@ -47,6 +47,7 @@ int syncstate_name_get(
 
 /* The same, any time. */
 int syncstate_peek_base(struct syncstate *s, const struct id *node, struct base_row *ret_row);
+bool syncstate_peek_has_base(struct syncstate *s, const struct id *node);
 int syncstate_peek_object(
 	struct syncstate *s, const struct stat_id *object, struct id *ret_node); /* by ino and btime */
 int syncstate_peek_name(struct syncstate *s, const struct id *parent, const char *name, struct id *ret_node);

@@ -223,17 +223,6 @@ static int send_large(struct reading *rd)
 
 /* ---- what the server has told already ---- */
 
-/* Under another name: it is moved here when the server has said that ours is one with it. */
-static bool lies_here(struct reading *rd, const struct id *node)
-{
-	struct base_row row;
-
-	if (syncstate_peek_base(rd->u->state, node, &row))
-		return false;
-	base_row_fini(&row);
-	return true;
-}
-
 /* The live node that R has under the item's name; -ENOENT. Follows what this batch has adopted so far. */
 static int told_at(struct reading *rd, struct node_state *ret_node)
 {
@@ -252,8 +241,9 @@ static int told_at(struct reading *rd, struct node_state *ret_node)
 		r = syncstate_peek_remote(rd->u->state, &node, ret_node);
 	if (r)
 		return r;
+	/* What lies here under another name is moved when the server has said that ours is one with it. */
 	if (!ret_node->tomb && ret_node->kind == op->kind && !id_equal(&ret_node->node, &op->node) &&
-		!lies_here(rd, &node))
+		!syncstate_peek_has_base(rd->u->state, &node))
 		return 0;
 	node_state_fini(ret_node);
 	return -ENOENT;

@@ -164,10 +164,12 @@ static void test_base_round_trip(void **state)
 
 			if (pass == 0) {
 				begin(f);
+				assert_false(syncstate_peek_has_base(f->s, &n.node));
 				put_base(f, &n);
 				assert_int_equal(syncstate_base_get(f->s, &n.node, &row), 0);
 				base_row_fini(&row);
 				commit(f);
+				assert_true(syncstate_peek_has_base(f->s, &n.node));
 			}
 			assert_int_equal(syncstate_peek_base(f->s, &n.node, &row), 0);
 			/* S does not keep who it was. A name goes to the last who took it. */
