@@ -33,10 +33,8 @@ int outbox_forget_unknown(struct capture *c)
 			r = outbox_drop_locked(c, e);
 	}
 	while (!r && pending_next_local(c->pending, &pos, &l)) {
-		if (syncstate_peek_has_base(c->state, &l->node))
-			continue;
-		r = drop_mark(c, l);
-		pos = 0; /* it is gone */
+		if (!syncstate_peek_has_base(c->state, &l->node))
+			r = drop_mark(c, l);
 	}
 	pending_forget_objects(c->pending);
 	return r;

@@ -146,6 +146,26 @@ static void test_name_and_attributes(void **state)
 	base_row_fini(&row);
 }
 
+/* What was made here goes, with its mark; what is agreed stays, though it has replaced something unknown. */
+static void test_unknown(void **state)
+{
+	struct fixture *f = *state;
+	struct stat_id written;
+
+	make(f, &ID_ROOT, "known", 4);
+	do_create(f, "", "new", KIND_FILE);
+	do_rename(f, "known", "new", 0);
+	do_create(f, "", "written", KIND_FILE);
+	written = stat_of(f, "written");
+	assert_int_equal(capture_dirty(f->capture, &written), 0);
+	alarm(30);
+	assert_int_equal(outbox_forget_unknown(f->capture), 0);
+	alarm(0);
+	assert_string_equal(queue(f), "Rknown>new");
+	fixture_reopen(f);
+	assert_string_equal(queue(f), "Rknown>new");
+}
+
 /* Killed before the end: from the beginning; what was told of the old history is not acted on. */
 static void test_begun(void **state)
 {
@@ -174,6 +194,7 @@ int main(void)
 		TEST(test_other_content),
 		TEST(test_orphans),
 		TEST(test_name_and_attributes),
+		TEST(test_unknown),
 		TEST(test_begun),
 	};
 
