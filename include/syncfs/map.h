@@ -14,6 +14,7 @@ struct map;
 
 struct map *map_new(void); /* NULL: out of memory */
 void map_free(struct map *m); /* values are not freed; NULL is fine */
+void map_free_values(struct map *m); /* the map, and each value with free(); NULL is fine */
 size_t map_count(const struct map *m);
 void *map_get(const struct map *m, const void *key, size_t key_len); /* NULL: none */
 /* Sets or replaces; value must not be NULL. 0 or -ENOMEM. key_len <= 512. */

@@ -178,6 +178,15 @@ void map_free(struct map *m)
 	free(m);
 }
 
+void map_free_values(struct map *m)
+{
+	for (size_t i = 0; m && i < m->slot_count; i++) {
+		if (m->slots[i] && m->slots[i] != &removed)
+			free(m->slots[i]->value);
+	}
+	map_free(m);
+}
+
 size_t map_count(const struct map *m)
 {
 	return m->count;

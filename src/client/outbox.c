@@ -27,16 +27,10 @@ static void item_fini(struct item *i)
 
 void outbox_fini(struct outbox *o)
 {
-	const void *key;
-	size_t pos = 0, len;
-	void *value;
-
 	for (size_t i = 0; i < o->count; i++)
 		item_fini(&o->items[i]);
 	free(o->items);
-	while (o->alias && map_next(o->alias, &pos, &key, &len, &value))
-		free(value);
-	map_free(o->alias);
+	map_free_values(o->alias);
 	*o = (struct outbox){0};
 }
 

@@ -50,13 +50,7 @@ const struct id *capture_replayed_id(const struct capture *c, const struct id *n
 
 static void forget_became(struct capture *c)
 {
-	const void *key;
-	size_t pos = 0, len;
-	void *value;
-
-	while (c->became && map_next(c->became, &pos, &key, &len, &value))
-		free(value);
-	map_free(c->became);
+	map_free_values(c->became);
 	c->became = NULL;
 }
 

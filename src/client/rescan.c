@@ -89,13 +89,8 @@ static int add_child(void *arg, const struct child_row *row)
 static void pop(struct walk *w)
 {
 	struct frame *f = &w->frames[--w->depth];
-	const void *key;
-	size_t pos = 0, len;
-	void *value;
 
-	while (f->children && map_next(f->children, &pos, &key, &len, &value))
-		free(value);
-	map_free(f->children);
+	map_free_values(f->children);
 	*f = (struct frame){0};
 }
 

@@ -272,13 +272,7 @@ int txn_begin(struct txn *x, struct store *s, bool in_place)
 
 static void txn_fini(struct txn *x, bool undone)
 {
-	const void *key;
-	size_t pos = 0, len;
-	void *value;
-
-	while (x->ids && map_next(x->ids, &pos, &key, &len, &value))
-		free(value);
-	map_free(x->ids);
+	map_free_values(x->ids);
 	for (size_t i = 0; undone && i < x->steps.count; i++) {
 		if (x->steps.list[i].own_stage && x->steps.list[i].stage[0])
 			(void)stage_drop(&x->s->tree, x->steps.list[i].stage);

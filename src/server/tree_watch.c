@@ -245,10 +245,6 @@ int tree_watch_start(struct tree_watch *w)
 
 void tree_watch_stop(struct tree_watch *w)
 {
-	const void *key;
-	size_t pos = 0, len;
-	void *value;
-
 	if (!w)
 		return;
 	atomic_store(&w->stop, true);
@@ -257,9 +253,7 @@ void tree_watch_stop(struct tree_watch *w)
 		(void)pthread_join(w->thread, NULL);
 	}
 	events_forget(w);
-	while (w->dirs && map_next(w->dirs, &pos, &key, &len, &value))
-		free(value);
-	map_free(w->dirs);
+	map_free_values(w->dirs);
 	map_free(w->known);
 	free(w->events);
 	if (w->fd >= 0)

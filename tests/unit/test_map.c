@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -39,6 +40,20 @@ static void test_put_get_remove(void **state)
 	assert_int_equal(map_count(m), 0);
 	map_free(m);
 	map_free(NULL);
+}
+
+/* That none is freed twice or forgotten is for the sanitizers and valgrind to see. */
+static void test_free_values(void **state)
+{
+	struct map *m = map_new();
+
+	assert_non_null(m);
+	for (uint32_t i = 0; i < 100; i++)
+		assert_int_equal(map_put(m, &i, sizeof(i), strdup("value")), 0);
+	for (uint32_t i = 0; i < 100; i += 2)
+		free(map_remove(m, &i, sizeof(i)));
+	map_free_values(m);
+	map_free_values(NULL);
 }
 
 static void test_keys_are_bytes(void **state)
@@ -130,6 +145,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_put_get_remove),
+		cmocka_unit_test(test_free_values),
 		cmocka_unit_test(test_keys_are_bytes),
 		cmocka_unit_test(test_many),
 		cmocka_unit_test(test_churn),
