@@ -123,10 +123,11 @@ ssize_t meta_chunk_find(struct meta *m, const struct hash *chunk, struct meta_ra
 /* Live files of this content, up to cap. Returns the count. */
 ssize_t meta_content_nodes(struct meta *m, const struct hash *content, struct id *nodes, size_t cap);
 
-int meta_history_had(struct meta *m, const struct id *node, const struct hash *content); /* 1, 0, -errno */
 int meta_history_put(struct meta *m, const struct id *node, uint64_t c, const struct content *content,
 	int64_t replaced_at_ns);
-/* 1, 0: the node's version c had this content. */
+/* 1, 0: a version of the node, whichever, had this content. */
+int meta_history_had(struct meta *m, const struct id *node, const struct hash *content);
+/* 1, 0: the node's version c had it. */
 int meta_history_has(struct meta *m, const struct id *node, uint64_t c, const struct content *content);
 /* Drops rows older than before_ns; gone() hears of each content that no row of history has any more. */
 int meta_history_expire(

@@ -115,6 +115,15 @@ int meta_run(struct meta *m, sqlite3_stmt *st)
 	return r;
 }
 
+int meta_any(struct meta *m, sqlite3_stmt *st)
+{
+	int r = meta_step(m, st);
+
+	if (r == 1)
+		meta_end(st);
+	return r;
+}
+
 void meta_bind_id(sqlite3_stmt *st, int at, const struct id *id)
 {
 	(void)sqlite3_bind_blob(st, at, id->b, ID_BYTES, SQLITE_TRANSIENT);

@@ -22,6 +22,7 @@ sqlite3_stmt *meta_use(struct meta *m, const char *sql);
 int meta_step(struct meta *m, sqlite3_stmt *st);
 void meta_end(sqlite3_stmt *st);
 int meta_run(struct meta *m, sqlite3_stmt *st); /* to the end, no rows wanted */
+int meta_any(struct meta *m, sqlite3_stmt *st); /* 1: there is a row, 0: none; ended */
 
 void meta_bind_id(sqlite3_stmt *st, int at, const struct id *id);
 void meta_bind_hash(sqlite3_stmt *st, int at, const struct hash *hash);

@@ -212,16 +212,12 @@ ssize_t meta_content_nodes(struct meta *m, const struct hash *content, struct id
 int meta_history_had(struct meta *m, const struct id *node, const struct hash *content)
 {
 	sqlite3_stmt *st = meta_use(m, "SELECT 1 FROM history WHERE node = ?1 AND content = ?2 LIMIT 1");
-	int r;
 
 	if (!st)
 		return -EIO;
 	meta_bind_id(st, 1, node);
 	meta_bind_hash(st, 2, content);
-	r = meta_step(m, st);
-	if (r == 1)
-		meta_end(st);
-	return r;
+	return meta_any(m, st);
 }
 
 int meta_history_put(struct meta *m, const struct id *node, uint64_t c, const struct content *content,
@@ -243,7 +239,6 @@ int meta_history_has(struct meta *m, const struct id *node, uint64_t c, const st
 {
 	sqlite3_stmt *st = meta_use(
 		m, "SELECT 1 FROM history WHERE node = ?1 AND c = ?2 AND content = ?3 AND size = ?4");
-	int r;
 
 	if (!st)
 		return -EIO;
@@ -251,10 +246,7 @@ int meta_history_has(struct meta *m, const struct id *node, uint64_t c, const st
 	meta_bind_u64(st, 2, c);
 	meta_bind_hash(st, 3, &content->hash);
 	meta_bind_u64(st, 4, content->size);
-	r = meta_step(m, st);
-	if (r == 1)
-		meta_end(st);
-	return r;
+	return meta_any(m, st);
 }
 
 int meta_history_expire(
@@ -309,15 +301,11 @@ int meta_want_del(struct meta *m, const struct hash *content)
 int meta_want_has(struct meta *m, const struct hash *content)
 {
 	sqlite3_stmt *st = meta_use(m, "SELECT 1 FROM want WHERE hash = ?1");
-	int r;
 
 	if (!st)
 		return -EIO;
 	meta_bind_hash(st, 1, content);
-	r = meta_step(m, st);
-	if (r == 1)
-		meta_end(st);
-	return r;
+	return meta_any(m, st);
 }
 
 static ssize_t want_part(

@@ -285,15 +285,11 @@ int meta_dentry_del(struct meta *m, const struct id *parent, const char *name)
 int meta_has_children(struct meta *m, const struct id *node)
 {
 	sqlite3_stmt *st = meta_use(m, "SELECT 1 FROM dentry WHERE parent = ?1 LIMIT 1");
-	int r;
 
 	if (!st)
 		return -EIO;
 	meta_bind_id(st, 1, node);
-	r = meta_step(m, st);
-	if (r == 1)
-		meta_end(st);
-	return r;
+	return meta_any(m, st);
 }
 
 void meta_children_fini(struct meta_child *children, size_t count)

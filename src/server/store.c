@@ -83,7 +83,6 @@ static int id_value(struct store *s, const char *key, struct id *ret_id)
 static int check_marker(struct store *s, const struct store_config *config, bool is_new, struct buf *why)
 {
 	cleanup_buf struct buf value = BUF_INIT;
-	struct id epoch;
 	int r = meta_value_get(s->meta, "marker", &value);
 
 	if (r < 0 && r != -ENOENT)
@@ -98,8 +97,7 @@ static int check_marker(struct store *s, const struct store_config *config, bool
 		return -ESTALE;
 	}
 	if (r == 0) {
-		epoch = id_new();
-		r = meta_value_put(s->meta, "epoch", epoch.b, ID_BYTES);
+		r = meta_value_del(s->meta, "epoch"); /* load() makes another */
 		if (r < 0)
 			return r;
 	}
@@ -233,20 +231,6 @@ void store_close(struct store *s)
 	free(s);
 }
 
-static int put_epoch(struct meta *m)
-{
-	const struct id epoch = id_new();
-	int r = meta_begin(m, true);
-
-	if (r == 0)
-		r = meta_value_put(m, "epoch", epoch.b, ID_BYTES);
-	if (r == 0)
-		r = meta_commit(m);
-	if (r < 0)
-		meta_rollback(m);
-	return r;
-}
-
 int store_new_epoch(const char *root, struct buf *why)
 {
 	cleanup_free char *path = db_path(root);
@@ -261,7 +245,7 @@ int store_new_epoch(const char *root, struct buf *why)
 	if (r == 0)
 		r = meta_open(path, false, &s.meta, why);
 	if (r == 0)
-		r = put_epoch(s.meta);
+		r = hand_new_epoch(&s);
 	if (r < 0 && why->len == 0)
 		buf_printf(why, "the database in %s cannot be written: %s", root, err_str(r));
 	meta_close(s.meta);

@@ -377,9 +377,7 @@ int hand_changed(void *arg, const struct watch_event *events, size_t count, bool
 
 /* ---- start and end ---- */
 
-/* Under a new epoch every client merges with what is here; so what is missing is not taken for deleted
- * anywhere. */
-static int new_epoch(struct store *s)
+int hand_new_epoch(struct store *s)
 {
 	struct id epoch = id_new();
 	int r = meta_begin(s->meta, true);
@@ -416,7 +414,7 @@ int hand_open(struct store *s, bool adopt, struct buf *why)
 		r = look_everywhere(s, &l);
 	r = look_end(&l, r);
 	if (r == 0 && adopt && s->hand->gone.count)
-		r = new_epoch(s);
+		r = hand_new_epoch(s);
 	if (r == 0)
 		r = gone_judge(s, adopt);
 	return r < 0 ? r : owed_place(s);

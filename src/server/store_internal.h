@@ -316,6 +316,9 @@ void glance(struct store *s, const struct watch_event *events, size_t count, enu
 
 int hand_open(struct store *s, bool adopt, struct buf *why); /* the scan at start */
 void hand_close(struct store *s);
+/* Under a new epoch every client merges with what is here; so what is missing is not taken for deleted
+ * anywhere. */
+int hand_new_epoch(struct store *s);
 int hand_changed(void *arg, const struct watch_event *events, size_t count, bool overflow);
 uint64_t hand_held(struct store *s); /* REQUIRES(s->lock) */
 
