@@ -134,19 +134,14 @@ static bool keep(void *arg, const char *name)
 /* A directory by node, when what lies where it is thought to be is it. -ENOENT. */
 static int open_dir_node(struct recovery *rc, const struct id *dir)
 {
-	cleanup_buf struct buf path = BUF_INIT;
 	cleanup_fd int fd = -1;
 	struct stat_id now;
 	struct id node;
-	int r = capture_dir_path(rc->config->capture, dir, &path);
+	int r = apply_open_dir(rc->config, dir, &fd, &now);
 
 	if (r)
 		return r;
-	fd = tree_open_dir(rc->config->tree, buf_cstr(&path) ? buf_cstr(&path) : "");
-	if (fd < 0)
-		return fd;
-	if (tree_stat(fd, "", &now) || capture_resolve(rc->config->capture, &now, &node) ||
-		!id_equal(&node, dir))
+	if (capture_resolve(rc->config->capture, &now, &node) || !id_equal(&node, dir))
 		return -ENOENT;
 	return steal_fd(&fd);
 }

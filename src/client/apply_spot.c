@@ -53,15 +53,16 @@ void spot_fini(struct spot *s)
 	s->dirfd = -1;
 }
 
-static int open_dir(struct round *rd, const struct id *dir, int *ret_fd, struct stat_id *ret_stat)
+int apply_open_dir(
+	const struct applier_config *config, const struct id *dir, int *ret_fd, struct stat_id *ret_stat)
 {
 	cleanup_buf struct buf path = BUF_INIT;
 	cleanup_fd int fd = -1;
-	int r = capture_dir_path(rd->config->capture, dir, &path);
+	int r = capture_dir_path(config->capture, dir, &path);
 
 	if (r)
 		return r;
-	fd = tree_open_dir(rd->config->tree, buf_cstr(&path) ? buf_cstr(&path) : "");
+	fd = tree_open_dir(config->tree, buf_cstr(&path) ? buf_cstr(&path) : "");
 	if (fd < 0)
 		return fd;
 	r = tree_stat(fd, "", ret_stat);
@@ -83,9 +84,9 @@ static int find_dir(struct round *rd, struct spot *s)
 
 	if (!id_equal(&rd->dir, &s->parent)) {
 		if (rd->dir_users)
-			return open_dir(rd, &s->parent, &s->dirfd, &s->dir);
+			return apply_open_dir(rd->config, &s->parent, &s->dirfd, &s->dir);
 		apply_close_dir(rd);
-		r = open_dir(rd, &s->parent, &rd->dirfd, &rd->dir_stat);
+		r = apply_open_dir(rd->config, &s->parent, &rd->dirfd, &rd->dir_stat);
 		if (r)
 			return r;
 		rd->dir = s->parent;

@@ -22,6 +22,9 @@ enum holder {
 	HOLDER_SWAP, /* a node that is being placed further up: both want each other's place */
 };
 
+/* The directory of a node, where it is thought to be. */
+int apply_open_dir(
+	const struct applier_config *config, const struct id *dir, int *ret_fd, struct stat_id *ret_stat);
 /* As the disk is now. -ENOENT: the directory is not there (yet). */
 int spot_find(struct round *rd, const struct id *parent, const char *name, struct spot *ret_spot);
 void spot_fini(struct spot *s);

@@ -13,8 +13,6 @@
 #include <syncfs/conflict.h>
 #include <syncfs/log.h>
 
-#define ASIDE_TRIES 8
-
 static int history_keep(struct store *s, const char *stage, const struct content *content)
 {
 	struct id node;
@@ -135,10 +133,8 @@ int store_dispose(struct store *s, const struct step *step)
 								    : stage_drop(&s->tree, step->stage);
 }
 
-/*
- * Our content finds no place. What has a further name, in the
- * tree or in staging, stays there: nobody but us writes to what is in history.
- */
+/* Our content finds no place. What has a further name, in the tree or in staging, stays there: nobody but us
+ * writes to what is in history. */
 int store_give_way(struct store *s, const struct step *step)
 {
 	struct stat_id is;
@@ -148,6 +144,5 @@ int store_give_way(struct store *s, const struct step *step)
 		r = step->kind == KIND_FILE && is.nlink == 1
 			? content_history_take(&s->content, step->stage, &step->content.hash)
 			: stage_drop(&s->tree, step->stage);
-
 	return r == -ENOENT ? 0 : r;
 }

@@ -159,6 +159,8 @@ int place_dirs_sync(struct place_dirs *d);
 
 /* ---- store_aside.c ---- */
 
+#define ASIDE_TRIES 8 /* while a hand makes one name after the other */
+
 /*
  * Frees dir/name for the step, one of steps. 1: it is free; *ret_was_dir: a directory went aside. 0: what is
  * there is just what the step makes, or of these steps, or cannot be moved; -errno.

@@ -15,8 +15,6 @@
 #include <syncfs/failpoint.h>
 #include <syncfs/log.h>
 
-#define ASIDE_TRIES 8
-
 struct place {
 	struct store *s;
 	const struct tree *t;
