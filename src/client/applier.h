@@ -44,7 +44,8 @@ void applier_take_page(struct applier *a, struct page *page, struct buf *body, b
 void applier_wake(struct applier *a);
 /* The same, if anything in R was left waiting; cheap otherwise. */
 void applier_wake_if_waiting(struct applier *a);
-/* Once at start, before the thread: looks after what an interrupted run left in staging. */
+/* At start, and before another thread than the one that was stopped: looks after what an interrupted run left
+ * in staging. */
 int applier_recover(const struct applier_config *config);
 /* Versions up to this seq are applied, as far as the server has told. */
 bool applier_is_quiet(struct applier *a);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What an interrupted round left in staging. Called once at start, before anything is applied. What came in
- * is dropped (R still has it); what was displaced is dropped only when it is proven to be what was agreed,
- * and otherwise kept under .syncfs/recovered.
+ * What an interrupted round left in staging. Called before anything is applied: at start, and when a merge
+ * has stopped the applier. What came in is dropped (R still has it); what was displaced is dropped only when
+ * it is proven to be what was agreed, and otherwise kept under .syncfs/recovered.
  */
 #include "apply_spot.h"
 

@@ -76,10 +76,8 @@ static int start_applier(struct session_run *s)
 		.gid = p->config->gid,
 	};
 	struct applier *a;
-	int r = applier_recover(&config);
+	int r = applier_start(&config, &a);
 
-	if (!r)
-		r = applier_start(&config, &a);
 	if (r)
 		return r;
 	mutex_lock(&s->lock);
@@ -369,10 +367,14 @@ static int end_fetching(struct session_run *s)
 
 static int merge(struct session_run *s, enum session_merge what)
 {
+	const struct applier_config stopped = {
+		.tree = s->parts.tree, .capture = s->parts.capture, .state = s->parts.state};
 	int r;
 
 	stop_parts(s);
 	r = what == MERGE_ALL ? forget(s) : rebase_begin(s->parts.state);
+	if (!r)
+		r = applier_recover(&stopped); /* at start that was done before there was a session */
 	if (!r)
 		r = start_link(s, false);
 	if (!r && !s->fetching)
