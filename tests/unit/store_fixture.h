@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <syncfs/clock.h>
@@ -192,6 +193,35 @@ __attribute__((unused)) static void send_all(struct fixture *f, enum outcome out
 		assert_int_equal(reply.results[i].outcome, outcome);
 	}
 	batch_reply_fini(&reply);
+	batch_new(f);
+}
+
+static void fixture_die(void)
+{
+	_exit(7);
+}
+
+/* Sends what was added to a server that dies where it calls the hook. Leaves the store shut. */
+__attribute__((unused)) static void send_and_die(struct fixture *f, void (**hook)(void))
+{
+	int status;
+	pid_t pid;
+
+	fixture_shut(f);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		struct batch_reply reply;
+		uint64_t expected;
+
+		if (fixture_reopen(f, false) < 0)
+			_exit(1);
+		*hook = fixture_die;
+		(void)send_ops(f, &reply, &expected);
+		_exit(2);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 7);
 	batch_new(f);
 }
 

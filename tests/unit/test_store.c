@@ -3,8 +3,6 @@
  * placing. */
 #include "store_fixture.h"
 
-#include <sys/wait.h>
-
 #include "store_internal.h"
 
 static void creates_and_reads_back(void **state)
@@ -469,32 +467,6 @@ static void other_or_empty_root_is_refused(void **state)
 	feed_fini(&feed);
 }
 
-static void die(void)
-{
-	_exit(7);
-}
-
-/* The queued ops in a process that ends where hook is called. The store is shut before and after. */
-static void send_and_die(struct fixture *f, void (**hook)(void))
-{
-	int status;
-	pid_t pid = fork();
-
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		struct batch_reply reply;
-		uint64_t expected;
-
-		if (fixture_reopen(f, false) < 0)
-			_exit(1);
-		*hook = die;
-		(void)send_ops(f, &reply, &expected);
-		_exit(2);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 7);
-}
-
 static void dies_between_commit_and_placing(void **state)
 {
 	struct fixture *f = *state;
@@ -504,7 +476,6 @@ static void dies_between_commit_and_placing(void **state)
 	struct op *op;
 
 	send_all(f, OUTCOME_OK);
-	fixture_shut(f);
 	op = add_op(f, OP_WRITE, a);
 	set_data(f, op, "new content", 11);
 	add_file(f, d, "b", "bee");
@@ -538,7 +509,6 @@ static void dies_between_placing_and_clearing(void **state)
 	struct op *op;
 
 	send_all(f, OUTCOME_OK);
-	fixture_shut(f);
 	op = add_op(f, OP_LINK, a);
 	op->parent = ID_ROOT;
 	op->name = (char *)(uintptr_t) "h";

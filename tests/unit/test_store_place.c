@@ -2,8 +2,6 @@
 /* store_place(): steps that were carried out in part before a crash, carried out once more. */
 #include "store_fixture.h"
 
-#include <sys/wait.h>
-
 #include "store_internal.h"
 
 static struct stat_id stat_in(struct fixture *f, int dirfd, const char *name)
@@ -28,6 +26,20 @@ static struct step *add_step(struct steps *s, const struct id *node, const char 
 	return step;
 }
 
+/* Stages "newer" as what the step is to put there. */
+static void stage_newer(struct fixture *f, struct step *step)
+{
+	const struct tree *t = &f->store->tree;
+	int fd;
+
+	assert_int_equal(manifest_of_bytes("newer", 5, &step->content, NULL), 0);
+	fd = stage_create(t, step->stage);
+	assert_true(fd >= 0);
+	assert_int_equal(io_write(fd, "newer", 5), 0);
+	assert_int_equal(close(fd), 0);
+	step->staged = stat_in(f, t->stage_fd, step->stage);
+}
+
 /* New content for a file with two names, ended when the first had it. */
 static void content_of_two_names(void **state)
 {
@@ -39,7 +51,6 @@ static void content_of_two_names(void **state)
 	struct placed *placed;
 	size_t count;
 	struct op *op;
-	int fd;
 
 	op = add_op(f, OP_LINK, node);
 	op->parent = ID_ROOT;
@@ -50,12 +61,7 @@ static void content_of_two_names(void **state)
 	first->expect = stat_in(f, t->root_fd, "a");
 	first->has_old = true;
 	assert_int_equal(manifest_of_bytes("old", 3, &first->old, NULL), 0);
-	assert_int_equal(manifest_of_bytes("newer", 5, &first->content, NULL), 0);
-	fd = stage_create(t, first->stage);
-	assert_true(fd >= 0);
-	assert_int_equal(io_write(fd, "newer", 5), 0);
-	assert_int_equal(close(fd), 0);
-	first->staged = stat_in(f, t->stage_fd, first->stage);
+	stage_newer(f, first);
 	second = add_step(&steps, &node, "b");
 	first = &steps.list[0];
 	second->again = true;
@@ -89,18 +95,12 @@ static void history_has_files_of_its_own(void **state)
 	struct step *step;
 	struct placed *placed;
 	size_t count;
-	int fd;
 
 	send_all(f, OUTCOME_OK);
 	step = add_step(&steps, &node, "a");
 	step->again = true;
 	step->expect = stat_in(f, t->root_fd, "a");
-	assert_int_equal(manifest_of_bytes("newer", 5, &step->content, NULL), 0);
-	fd = stage_create(t, step->stage);
-	assert_true(fd >= 0);
-	assert_int_equal(io_write(fd, "newer", 5), 0);
-	assert_int_equal(close(fd), 0);
-	step->staged = stat_in(f, t->stage_fd, step->stage);
+	stage_newer(f, step);
 	assert_int_equal(linkat(t->stage_fd, step->stage, t->root_fd, "other", 0), 0);
 	disk_write(f, "a", "newer");
 	assert_int_equal(store_place(f->store, &steps, false, &placed, &count), 0);
@@ -108,35 +108,6 @@ static void history_has_files_of_its_own(void **state)
 	assert_int_equal(stat_in(f, t->root_fd, "other").nlink, 1);
 	free(placed);
 	steps_fini(&steps);
-}
-
-static void die(void)
-{
-	_exit(7);
-}
-
-/* Sends what was added, to a server that dies with all of it committed and nothing placed. */
-static void send_and_die(struct fixture *f)
-{
-	int status;
-	pid_t pid;
-
-	fixture_shut(f);
-	pid = fork();
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		struct batch_reply reply;
-		uint64_t expected;
-
-		if (fixture_reopen(f, false) < 0)
-			_exit(1);
-		store_hook_committed = die;
-		(void)send_ops(f, &reply, &expected);
-		_exit(2);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 7);
-	batch_new(f);
 }
 
 static void add_mtime(struct fixture *f, struct id node, int64_t mtime_ns)
@@ -176,7 +147,7 @@ static void attributes_before_content(void **state)
 	add_mtime(f, a, 1000000000);
 	add_mtime(f, a, 2000000000);
 	add_write(f, a, "newer");
-	send_and_die(f);
+	send_and_die(f, &store_hook_committed);
 	set_mtime(f, "a", 2000000000);
 	assert_int_equal(fixture_reopen(f, false), 0);
 	disk_is(f, "a", "newer");
@@ -201,7 +172,7 @@ static void attributes_before_a_move(void **state)
 	op->name = (char *)(uintptr_t) "a";
 	op->new_name = (char *)(uintptr_t) "b";
 	add_write(f, a, "newer");
-	send_and_die(f);
+	send_and_die(f, &store_hook_committed);
 	set_mtime(f, "a", 1000000000);
 	strcpy(from, path_in(f, "a"));
 	assert_int_equal(rename(from, path_in(f, "b")), 0);
