@@ -41,8 +41,8 @@ static void scan(struct fixture *f)
 	capture_hold(f->capture, false);
 }
 
-/* What the next start makes of it: nothing that would be sent. */
-static void expect_nothing_to_send(struct fixture *f)
+/* What the next start makes of it: this is to be sent. */
+static void expect_to_send(struct fixture *f, const char *operations)
 {
 	struct applier_config config = {.tree = &f->tree,
 		.tree_lock = &f->tree_lock,
@@ -53,7 +53,7 @@ static void expect_nothing_to_send(struct fixture *f)
 
 	assert_int_equal(applier_recover(&config), 0);
 	scan(f);
-	assert_string_equal(queue(f), "");
+	assert_string_equal(queue(f), operations);
 }
 
 /* ---- what is agreed, and what is being applied ---- */
@@ -69,6 +69,21 @@ static struct node_state agreed(struct fixture *f, const struct id *node)
 static void add_name(struct node_state *n, const struct id *parent, const char *name, uint64_t l)
 {
 	assert_int_equal(node_state_name_add(n, parent, name, l), 0);
+}
+
+static struct id agree_file(struct fixture *f, const struct id *parent, const char *path)
+{
+	write_file(f, path, "old");
+	return agree(f, parent, path, OLD);
+}
+
+/* A directory of the root, and a file in it. */
+static void agree_dir(
+	struct fixture *f, const char *dir, const char *path, struct id *ret_dir, struct id *ret_file)
+{
+	assert_int_equal(mkdirat(f->tree.root_fd, dir, 0755), 0);
+	*ret_dir = agree(f, &ID_ROOT, dir, OLD);
+	*ret_file = agree_file(f, ret_dir, path);
 }
 
 /* A file of the root with two names. */
@@ -106,6 +121,13 @@ static void begin_round(struct fixture *f, struct node_state *r, const char *sta
 	assert_int_equal(syncstate_remote_put(f->state, &i.state), 0);
 	assert_int_equal(syncstate_commit(f->state), 0);
 	node_state_fini(r);
+}
+
+static void begin_removal(struct fixture *f, const struct id *node, enum kind kind)
+{
+	struct node_state r = {.node = *node, .kind = kind, .tomb = true};
+
+	begin_round(f, &r, NULL);
 }
 
 /* Stages new content for r. */
@@ -153,6 +175,13 @@ static bool is_told(struct fixture *f, const struct id *node)
 	return true;
 }
 
+/* So many names are agreed, and R has more to say, or not. */
+static void expect_node(struct fixture *f, const struct id *node, size_t names, bool told)
+{
+	assert_int_equal(names_agreed(f, node), names);
+	assert_int_equal(is_told(f, node), told);
+}
+
 /* ---- tests ---- */
 
 static void test_removal_of_one_of_several_names(void **state)
@@ -163,9 +192,8 @@ static void test_removal_of_one_of_several_names(void **state)
 
 	node_state_name_remove(&r, &ID_ROOT, "b");
 	begin_round(f, &r, NULL);
-	expect_nothing_to_send(f);
-	assert_int_equal(names_agreed(f, &node), 2);
-	assert_true(is_told(f, &node));
+	expect_to_send(f, "");
+	expect_node(f, &node, 2, true);
 }
 
 static void test_content_before_a_removal(void **state)
@@ -179,47 +207,38 @@ static void test_content_before_a_removal(void **state)
 	stage(f, &r, staged);
 	begin_round(f, &r, staged);
 	put(f, staged, "a");
-	expect_nothing_to_send(f);
-	assert_int_equal(names_agreed(f, &node), 2);
+	expect_to_send(f, "");
 	assert_int_equal(stat_of(f, "b").ino, stat_of(f, "a").ino);
-	assert_true(is_told(f, &node));
+	expect_node(f, &node, 2, true);
 }
 
 static void test_content_before_a_further_name(void **state)
 {
 	struct fixture *f = *state;
 	char staged[STAGE_NAME_BYTES];
-	struct node_state r;
-	struct id node;
+	struct id node = agree_file(f, &ID_ROOT, "a");
+	struct node_state r = agreed(f, &node);
 
-	write_file(f, "a", "old");
-	node = agree(f, &ID_ROOT, "a", OLD);
-	r = agreed(f, &node);
 	add_name(&r, &ID_ROOT, "b", NEW);
 	stage(f, &r, staged);
 	begin_round(f, &r, staged);
 	put(f, staged, "a");
-	expect_nothing_to_send(f);
-	assert_int_equal(names_agreed(f, &node), 1);
-	assert_true(is_told(f, &node));
+	expect_to_send(f, "");
+	expect_node(f, &node, 1, true);
 }
 
 static void test_one_of_two_further_names(void **state)
 {
 	struct fixture *f = *state;
-	struct node_state r;
-	struct id node;
+	struct id node = agree_file(f, &ID_ROOT, "a");
+	struct node_state r = agreed(f, &node);
 
-	write_file(f, "a", "old");
-	node = agree(f, &ID_ROOT, "a", OLD);
-	r = agreed(f, &node);
 	add_name(&r, &ID_ROOT, "b", NEW);
 	add_name(&r, &ID_ROOT, "c", NEW);
 	begin_round(f, &r, NULL);
 	assert_int_equal(linkat(f->tree.root_fd, "a", f->tree.root_fd, "b", 0), 0);
-	expect_nothing_to_send(f);
-	assert_int_equal(names_agreed(f, &node), 2);
-	assert_true(is_told(f, &node));
+	expect_to_send(f, "");
+	expect_node(f, &node, 2, true);
 }
 
 static void test_first_name_of_a_new_file(void **state)
@@ -234,9 +253,8 @@ static void test_first_name_of_a_new_file(void **state)
 	stage(f, &r, staged);
 	begin_round(f, &r, staged);
 	put(f, staged, "a");
-	expect_nothing_to_send(f);
-	assert_int_equal(names_agreed(f, &node), 1);
-	assert_true(is_told(f, &node));
+	expect_to_send(f, "");
+	expect_node(f, &node, 1, true);
 }
 
 static void test_whole(void **state)
@@ -250,32 +268,26 @@ static void test_whole(void **state)
 	stage(f, &r, staged);
 	begin_round(f, &r, staged);
 	put(f, staged, "a");
-	expect_nothing_to_send(f);
-	assert_int_equal(names_agreed(f, &node), 1);
-	assert_false(is_told(f, &node));
+	expect_to_send(f, "");
+	expect_node(f, &node, 1, false);
 }
 
 /* What is to go from a directory that was moved in the same round has not gone: it lies elsewhere. */
 static void test_removal_in_a_moved_directory(void **state)
 {
 	struct fixture *f = *state;
-	struct node_state moved, gone;
+	struct node_state moved;
 	struct id d, file;
 
-	assert_int_equal(mkdirat(f->tree.root_fd, "d", 0755), 0);
-	d = agree(f, &ID_ROOT, "d", OLD);
-	write_file(f, "d/f", "old");
-	file = agree(f, &d, "d/f", OLD);
-	gone = (struct node_state){.node = file, .kind = KIND_FILE, .tomb = true};
-	begin_round(f, &gone, NULL);
+	agree_dir(f, "d", "d/f", &d, &file);
+	begin_removal(f, &file, KIND_FILE);
 	moved = agreed(f, &d);
 	node_state_name_remove(&moved, &ID_ROOT, "d");
 	add_name(&moved, &ID_ROOT, "e", NEW);
 	begin_round(f, &moved, NULL);
 	assert_int_equal(renameat(f->tree.root_fd, "d", f->tree.root_fd, "e"), 0);
-	expect_nothing_to_send(f);
-	assert_int_equal(names_agreed(f, &file), 1);
-	assert_true(is_told(f, &file));
+	expect_to_send(f, "");
+	expect_node(f, &file, 1, true);
 }
 
 /* A directory that is to go and had to step aside with what is in it. */
@@ -283,70 +295,50 @@ static void test_dead_directory_aside(void **state)
 {
 	struct fixture *f = *state;
 	char aside[APPLY_ASIDE_BYTES];
-	struct node_state gone;
 	struct id d, file;
 
-	assert_int_equal(mkdirat(f->tree.root_fd, "d", 0755), 0);
-	d = agree(f, &ID_ROOT, "d", OLD);
-	write_file(f, "d/f", "old");
-	file = agree(f, &d, "d/f", OLD);
-	gone = (struct node_state){.node = file, .kind = KIND_FILE, .tomb = true};
-	begin_round(f, &gone, NULL);
-	gone = (struct node_state){.node = d, .kind = KIND_DIR, .tomb = true};
-	begin_round(f, &gone, NULL);
+	agree_dir(f, "d", "d/f", &d, &file);
+	begin_removal(f, &file, KIND_FILE);
+	begin_removal(f, &d, KIND_DIR);
 	apply_aside_name(&d, aside);
 	assert_int_equal(renameat(f->tree.root_fd, "d", f->tree.root_fd, aside), 0);
-	expect_nothing_to_send(f);
-	assert_int_equal(names_agreed(f, &d), 1);
-	assert_int_equal(names_agreed(f, &file), 1);
-	assert_true(is_told(f, &d));
-	assert_true(is_told(f, &file));
+	expect_to_send(f, "");
+	expect_node(f, &d, 1, true);
+	expect_node(f, &file, 1, true);
 }
 
 /* It took the name of one that is to go, which lies at the old one until it is taken out. */
 static void test_changed_places_with_a_dead_file(void **state)
 {
 	struct fixture *f = *state;
-	struct node_state moved, gone;
-	struct id file, dead;
+	struct node_state moved;
+	struct id file = agree_file(f, &ID_ROOT, "a"), dead = agree_file(f, &ID_ROOT, "b");
 
-	write_file(f, "a", "old");
-	file = agree(f, &ID_ROOT, "a", OLD);
-	write_file(f, "b", "to go");
-	dead = agree(f, &ID_ROOT, "b", OLD);
-	gone = (struct node_state){.node = dead, .kind = KIND_FILE, .tomb = true};
-	begin_round(f, &gone, NULL);
+	begin_removal(f, &dead, KIND_FILE);
 	moved = agreed(f, &file);
 	node_state_name_remove(&moved, &ID_ROOT, "a");
 	add_name(&moved, &ID_ROOT, "b", NEW);
 	begin_round(f, &moved, NULL);
 	assert_int_equal(renameat2(f->tree.root_fd, "a", f->tree.root_fd, "b", RENAME_EXCHANGE), 0);
-	expect_nothing_to_send(f);
+	expect_to_send(f, "");
 	assert_int_equal(names_agreed(f, &file), 1);
-	assert_int_equal(names_agreed(f, &dead), 1);
-	assert_true(is_told(f, &dead));
+	expect_node(f, &dead, 1, true);
 }
 
 static void test_removed(void **state)
 {
 	struct fixture *f = *state;
 	struct base_row row;
-	struct node_state gone;
 	struct id d, file;
 
-	assert_int_equal(mkdirat(f->tree.root_fd, "d", 0755), 0);
-	d = agree(f, &ID_ROOT, "d", OLD);
-	write_file(f, "d/f", "old");
-	file = agree(f, &d, "d/f", OLD);
-	gone = (struct node_state){.node = file, .kind = KIND_FILE, .tomb = true};
-	begin_round(f, &gone, NULL);
-	gone = (struct node_state){.node = d, .kind = KIND_DIR, .tomb = true};
-	begin_round(f, &gone, NULL);
+	agree_dir(f, "d", "d/f", &d, &file);
+	begin_removal(f, &file, KIND_FILE);
+	begin_removal(f, &d, KIND_DIR);
 	assert_int_equal(unlinkat(f->tree.root_fd, "d/f", 0), 0);
 	assert_int_equal(unlinkat(f->tree.root_fd, "d", AT_REMOVEDIR), 0);
 	write_file(f, "other", "so that the root is not empty");
 	(void)agree(f, &ID_ROOT, "other", OLD);
-	expect_nothing_to_send(f);
+	expect_to_send(f, "");
 	assert_int_equal(syncstate_peek_base(f->state, &d, &row), -ENOENT);
 	assert_int_equal(syncstate_peek_base(f->state, &file, &row), -ENOENT);
 	assert_false(is_told(f, &d));
@@ -357,19 +349,16 @@ static void test_removed(void **state)
 static void test_attributes_half_set(void **state)
 {
 	struct fixture *f = *state;
-	struct node_state r;
+	struct id node = agree_file(f, &ID_ROOT, "a");
+	struct node_state r = agreed(f, &node);
 	struct stat_id now;
-	struct id node;
 
-	write_file(f, "a", "old");
-	node = agree(f, &ID_ROOT, "a", OLD);
-	r = agreed(f, &node);
 	r.a = NEW;
 	r.mode = 0600;
 	r.mtime_ns = 1000000000;
 	begin_round(f, &r, NULL);
 	assert_int_equal(fchmodat(f->tree.root_fd, "a", 0600, 0), 0);
-	expect_nothing_to_send(f);
+	expect_to_send(f, "");
 	now = stat_of(f, "a");
 	assert_int_equal(now.mode & 0777, 0600);
 	assert_true(now.mtime_ns == 1000000000);
@@ -383,16 +372,13 @@ static void test_attributes_half_set(void **state)
 static void test_attributes_not_set(void **state)
 {
 	struct fixture *f = *state;
-	struct node_state r;
-	struct id node;
+	struct id node = agree_file(f, &ID_ROOT, "a");
+	struct node_state r = agreed(f, &node);
 
-	write_file(f, "a", "old");
-	node = agree(f, &ID_ROOT, "a", OLD);
-	r = agreed(f, &node);
 	r.a = NEW;
 	r.mode = 0600;
 	begin_round(f, &r, NULL);
-	expect_nothing_to_send(f);
+	expect_to_send(f, "");
 	assert_int_equal(stat_of(f, "a").mode & 0777, 0644);
 	assert_true(is_told(f, &node));
 }
@@ -411,15 +397,7 @@ static void test_written_after_it_was_placed(void **state)
 	assert_int_equal(unlinkat(f->tree.root_fd, "b", 0), 0);
 	assert_int_equal(linkat(f->tree.root_fd, "a", f->tree.root_fd, "b", 0), 0);
 	write_file(f, "a", "by hand, and longer");
-	assert_int_equal(applier_recover(&(struct applier_config){.tree = &f->tree,
-				 .tree_lock = &f->tree_lock,
-				 .apply_lock = &f->apply_lock,
-				 .capture = f->capture,
-				 .state = f->state,
-				 .inodes = f->inodes}),
-		0);
-	scan(f);
-	assert_string_equal(queue(f), "W");
+	expect_to_send(f, "W");
 	r = agreed(f, &node);
 	assert_int_equal(r.c, NEW);
 	node_state_fini(&r);
