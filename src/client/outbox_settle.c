@@ -11,19 +11,11 @@
 
 #include <syncfs/failpoint.h>
 #include <syncfs/io.h>
-#include <syncfs/log.h>
 
 struct settle {
 	struct capture *c;
 	struct outbox *o;
 };
-
-struct id outbox_alias(const struct outbox *o, const struct id *id)
-{
-	const struct id *to = map_get(o->alias, id->b, ID_BYTES);
-
-	return to ? *to : *id;
-}
 
 /* For the queue when the batch is settled, and in the same transaction for a journal that is replayed. */
 static int note_alias(struct settle *st, const struct id *from, const struct id *to)
@@ -120,13 +112,31 @@ static uint64_t base_own(const struct item *i)
 	return (uint64_t) - (int64_t)i->op.opno;
 }
 
-/* The version of a name in S; 0: it is not there. Of a move that has lost it stays: the server has the name
- * where it was, in this version. */
-static uint64_t name_l(const struct base_row *row, const struct id *parent, const char *name)
+/* 0: it is not there. */
+static uint64_t name_l(const struct node_state *n, const struct dentry *d)
 {
-	ssize_t i = node_state_name_find(&row->state, parent, name);
+	ssize_t i = node_state_name_find(n, &d->parent, d->name);
 
-	return i >= 0 ? row->state.names[i].l : 0;
+	return i >= 0 ? n->names[i].l : 0;
+}
+
+/*
+ * The version of a name after its move from one to the other has lost: where others have put it there, too,
+ * the one that was told; else that of where it was, which the server still has.
+ */
+static int lost_l(struct syncstate *s, const struct node_state *n, const struct dentry *from,
+	const struct dentry *to, uint64_t *ret_l)
+{
+	struct node_state told;
+	int r = syncstate_remote_get(s, &n->node, &told);
+
+	*ret_l = name_l(n, from);
+	if (r)
+		return r == -ENOENT ? 0 : r;
+	if (name_l(&told, to))
+		*ret_l = name_l(&told, to);
+	node_state_fini(&told);
+	return 0;
 }
 
 /* ---- by operation ---- */
@@ -353,50 +363,50 @@ static int settle_unknown(struct settle *st, const struct item *i, const struct 
 static int settle_rename(
 	struct settle *st, const struct item *i, const struct result *res, struct base_row *row)
 {
-	struct id parent = outbox_alias(st->o, &i->op.parent),
-		  new_parent = outbox_alias(st->o, &i->op.new_parent);
+	struct dentry from = {outbox_alias(st->o, &i->op.parent), i->op.name, 0},
+		      to = {outbox_alias(st->o, &i->op.new_parent), i->op.new_name, res->l};
 	bool done = is_done(res), replaced = res->outcome == OUTCOME_OK || is_of(res, row);
-	uint64_t old_l = name_l(row, &parent, i->op.name);
 	int r = 0;
 
 	if (res->outcome == OUTCOME_KEPT && !id_equal(&res->node, &row->state.node)) {
 		/* The one that ours was merged with has the conflict name: the feed tells of both. */
+		to.l = base_own(i);
 	} else if (res->outcome == OUTCOME_KEPT) {
 		struct node_state at_server;
 
 		r = node_state_copy(&row->state, &at_server);
 		if (r)
 			return r;
-		node_state_name_remove(&at_server, &parent, i->op.name);
+		node_state_name_remove(&at_server, &from.parent, from.name);
 		at_server.seq = res->seq;
 		r = node_state_name_add(&at_server, &res->parent, res->name, res->l);
 		if (!r)
 			r = tell(st->c->state, &at_server);
 		node_state_fini(&at_server);
+		to.l = base_own(i);
 	} else if (!done) {
 		r = expect_old(st->c->state, &row->state);
+		if (!r)
+			r = lost_l(st->c->state, &row->state, &from, &to, &to.l);
 	} else if (is_of(res, row)) {
 		row->state.seq = res->seq;
 	}
 	/* What is equal to the one we have replaced took that one's place; at the server that has stayed. */
 	if (!r && !id_is_none(&i->op.other))
 		r = settle_replaced(st, i, replaced);
-	node_state_name_remove(&row->state, &parent, i->op.name);
+	node_state_name_remove(&row->state, &from.parent, from.name);
 	if (!r)
-		r = settle_take_name(st->c->state, row, &new_parent, i->op.new_name,
-			done				       ? res->l
-				: res->outcome == OUTCOME_KEPT ? base_own(i)
-							       : old_l);
+		r = settle_take_name(st->c->state, row, &to.parent, to.name, to.l);
 	return r ? r : syncstate_base_put(st->c->state, row);
 }
 
 static int settle_exchange(
 	struct settle *st, const struct item *i, const struct result *res, struct base_row *row)
 {
-	struct id a = outbox_alias(st->o, &i->op.parent), b = outbox_alias(st->o, &i->op.new_parent),
-		  other_id = outbox_alias(st->o, &i->op.other);
+	struct dentry from = {outbox_alias(st->o, &i->op.parent), i->op.name, res->l},
+		      to = {outbox_alias(st->o, &i->op.new_parent), i->op.new_name, res->l};
+	struct id other_id = outbox_alias(st->o, &i->op.other);
 	bool done = is_done(res);
-	uint64_t l, other_l;
 	struct base_row other;
 	int r = syncstate_base_get(st->c->state, &other_id, &other);
 
@@ -406,15 +416,17 @@ static int settle_exchange(
 		r = expect_old(st->c->state, &row->state);
 		if (!r)
 			r = expect_old(st->c->state, &other.state);
+		if (!r)
+			r = lost_l(st->c->state, &row->state, &from, &to, &from.l);
+		if (!r)
+			r = lost_l(st->c->state, &other.state, &to, &from, &to.l);
 	}
-	l = done ? res->l : name_l(row, &a, i->op.name);
-	other_l = done ? res->l : name_l(&other, &b, i->op.new_name);
-	node_state_name_remove(&row->state, &a, i->op.name);
-	node_state_name_remove(&other.state, &b, i->op.new_name);
+	node_state_name_remove(&row->state, &from.parent, from.name);
+	node_state_name_remove(&other.state, &to.parent, to.name);
 	if (!r)
-		r = node_state_name_add(&row->state, &b, i->op.new_name, l);
+		r = node_state_name_add(&row->state, &to.parent, to.name, from.l);
 	if (!r)
-		r = node_state_name_add(&other.state, &a, i->op.name, other_l);
+		r = node_state_name_add(&other.state, &from.parent, from.name, to.l);
 	/* The names swap owners: free both before either is written. */
 	if (!r)
 		r = syncstate_base_delete(st->c->state, &other_id);
@@ -452,61 +464,14 @@ static int settle_names(
 	return put_or_gone(st->c->state, row, is_of(res, row) ? res->seq : 0);
 }
 
-/*
- * Something that the server does not know, though it has told of all of it, or has taken it from us: it was
- * put back to an older state. Then nothing is buried, all that is here is compared with it anew.
- */
-static int check_known(struct settle *st, const struct item *i)
-{
-	const struct op *op = &i->op;
-	const struct id *ids[] = {
-		op->type == OP_CREATE ? &ID_ROOT : &op->node, &op->parent, &op->new_parent, &op->other};
-
-	for (size_t k = 0; k < sizeof(ids) / sizeof(ids[0]); k++) {
-		struct id id = outbox_alias(st->o, ids[k]);
-		struct base_row row;
-		bool was_agreed;
-		int r;
-
-		if (id_is_none(&id) || id_equal(&id, &ID_ROOT))
-			continue;
-		r = syncstate_base_get(st->c->state, &id, &row);
-		if (r)
-			return r == -ENOENT ? 0 : r; /* refused, itself */
-		was_agreed = row.state.seq != 0;
-		base_row_fini(&row);
-		if (!was_agreed)
-			return 0;
-	}
-	return -ECHILD;
-}
-
-static int bury(struct settle *st, const struct item *i, const struct result *res)
-{
-	cleanup_buf struct buf what = BUF_INIT;
-	const char *why = res->reason ? res->reason : err_str(res->code ? res->code : -EPROTO);
-	const char *name = i->op.name ? i->op.name : i->name ? i->name : "";
-	int r;
-
-	buf_printf(&what, "%s ", op_word(i->op.type));
-	path_quote(&what, name, strlen(name));
-	if (!buf_cstr(&what))
-		return -ENOMEM;
-	r = syncstate_dead_letter_put(st->c->state, i->op.opno, buf_cstr(&what), why);
-	log_warn("the server refuses %s: %s; the change stays on this machine only", buf_cstr(&what), why);
-	return r;
-}
-
 static int settle_item(struct settle *st, const struct item *i, const struct result *res)
 {
 	struct id node = outbox_alias(st->o, &i->op.node);
 	struct base_row row;
 	int r = 0;
 
-	if (res->outcome == OUTCOME_REJECT && res->code == -ENOENT)
-		r = check_known(st, i);
-	if (!r && res->outcome == OUTCOME_REJECT)
-		r = bury(st, i, res);
+	if (res->outcome == OUTCOME_REJECT)
+		r = settle_refused(st->c->state, st->o, i, res);
 	if (r || i->op.type == OP_CREATE)
 		return r ? r : settle_create(st, i, res);
 	r = syncstate_base_get(st->c->state, &node, &row);

@@ -9,7 +9,13 @@
 #include <string.h>
 
 /* The node that id has become in this batch, or id. */
-struct id outbox_alias(const struct outbox *o, const struct id *id);
+static inline struct id outbox_alias(const struct outbox *o, const struct id *id)
+{
+	const struct id *to = map_get(o->alias, id->b, ID_BYTES);
+
+	return to ? *to : *id;
+}
+
 /*
  * Gives row the name, unless the applier has placed another node there meanwhile: then ours has left it, as a
  * later operation will say, and row may be without a name until then.
@@ -17,6 +23,10 @@ struct id outbox_alias(const struct outbox *o, const struct id *id);
 int settle_take_name(
 	struct syncstate *s, struct base_row *row, const struct id *parent, const char *name, uint64_t l);
 int settle_copy_bytes(struct blob *to, const struct blob *from);
+
+/* -ECHILD: the server has forgotten what it had; all is to be merged anew. */
+int settle_refused(
+	struct syncstate *s, const struct outbox *o, const struct item *i, const struct result *res);
 
 static inline bool same_name(const struct id *a, const char *an, const struct id *b, const char *bn)
 {

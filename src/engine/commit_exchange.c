@@ -142,6 +142,15 @@ static int judge(struct commit *c, struct side *a, struct side *b)
 	return r ? r : carry_out(c, a, b);
 }
 
+/* The version of a name that the sender has seen, of a side that has lost: where it stays, or where it was to
+ * go, since others have put it there. 0: neither. */
+static uint64_t stays_l(const struct side *s, const struct side *to)
+{
+	ssize_t i = s->at >= 0 ? s->at : node_state_name_find(&s->n, &to->parent, to->name);
+
+	return i < 0 ? 0 : s->n.names[i].l;
+}
+
 int commit_exchange(struct commit *c)
 {
 	const struct op *op = c->op;
@@ -153,7 +162,7 @@ int commit_exchange(struct commit *c)
 	if (!r)
 		r = judge(c, &a, &b);
 	if (r > 0 && commit_has_lost(c->result->outcome))
-		commit_stays(c, a.at < 0 ? 0 : a.n.names[a.at].l, b.at < 0 ? 0 : b.n.names[b.at].l);
+		commit_stays(c, stays_l(&a, &b), stays_l(&b, &a));
 	node_state_fini(&a.n);
 	node_state_fini(&b.n);
 	return r;

@@ -92,6 +92,22 @@ static void test_lost_moves(void **state)
 	EXPECT_NAMES(1, 0);
 }
 
+/* Of an exchange that has lost, the side that others have put where it was to go is there as the sender has
+ * it. */
+static void test_lost_half(void **state)
+{
+	OK(file(A, 1, ROOT, "a", 1));
+	OK(file(A, 2, ROOT, "b", 2));
+	OK(mv(B, 2, ROOT, "b", 2, ROOT, "x"));
+	OK(mv(B, 1, ROOT, "a", 1, ROOT, "b"));
+	LOST(swap(A, 1, "a", 1, 2, "b", 2));
+	LOST(rm(A, 2, ROOT, "a", 2, own(A)));
+	LOST(swap(A, 1, "a", 1, 2, "b", 2));
+	OK(rm(A, 1, ROOT, "b", 1, own(A)));
+	assert_true(is_dead(1));
+	EXPECT_NAMES(1, 0);
+}
+
 /* What was to be replaced was deleted with that, if it is as the sender has seen it; also when the mover is
  * elsewhere. */
 static void test_lost_replacing(void **state)
@@ -320,6 +336,7 @@ int main(void)
 		T(test_own_copy_not_linked),
 		T(test_one_name_replaced),
 		T(test_lost_moves),
+		T(test_lost_half),
 		T(test_lost_replacing),
 		T(test_kept_link_replaced),
 		T(test_same_in_another_directory),

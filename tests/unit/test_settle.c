@@ -168,6 +168,43 @@ static void test_name_taken_meanwhile(void **state)
 	expect_name(f, &ours, "m");
 }
 
+/* S has the name in this version. */
+static void expect_version(struct fixture *f, const struct id *node, const char *name, uint64_t l)
+{
+	struct base_row row;
+
+	expect_name(f, node, name);
+	assert_int_equal(syncstate_peek_base(f->state, node, &row), 0);
+	assert_int_equal(row.state.names[0].l, l);
+	base_row_fini(&row);
+}
+
+/* They have moved it to where our move, which has lost, has put it here, and had told so before. */
+static void test_lost_but_there(void **state)
+{
+	struct fixture *f = *state;
+	static char name[] = "b";
+	struct dentry d = {.parent = ID_ROOT, .name = name, .l = 7};
+	struct node_state told = {.seq = 7, .kind = KIND_FILE, .c = 3, .a = 3, .names = &d, .names_count = 1};
+	struct id other;
+	struct result r;
+	struct outbox o;
+
+	write_file(f, "a", "a");
+	write_file(f, "b", "b");
+	told.node = agree(f, &ID_ROOT, "a", 3);
+	other = agree(f, &ID_ROOT, "b", 4);
+	assert_int_equal(syncstate_begin(f->state, false), 0);
+	assert_int_equal(syncstate_remote_put(f->state, &told), 0);
+	assert_int_equal(syncstate_commit(f->state), 0);
+	do_rename(f, "a", "b", RENAME_EXCHANGE);
+	o = collect(f, 1);
+	r = result_of(OUTCOME_SUPERSEDED, &other, 0, 0);
+	answer(f, &o, &r);
+	expect_version(f, &told.node, "b", 7);
+	expect_version(f, &other, "a", 4);
+}
+
 /* What we removed was the copy that the server had made of our bytes: theirs, told before, comes back. */
 static void test_removed_a_copy(void **state)
 {
@@ -292,6 +329,7 @@ int main(void)
 		TEST(test_replaced_by_an_equal_one),
 		TEST(test_replaced_by_a_refused_one),
 		TEST(test_name_taken_meanwhile),
+		TEST(test_lost_but_there),
 		TEST(test_removed_a_copy),
 		TEST(test_adopted_with_other_attributes),
 		TEST(test_bases_of_adopted),
