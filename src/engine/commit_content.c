@@ -131,8 +131,26 @@ static int keep_copy(struct commit *c, const struct node_state *n)
 	return r < 0 ? r : commit_kept(c, &copy, c->seq, &d->parent, name);
 }
 
+/* n was found by following a kept copy: the outcome tells of it again. */
+static bool is_followed(const struct commit *c, const struct base *b, const struct node_state *n)
+{
+	return b->own && b->known && b->outcome == OUTCOME_KEPT && id_equal(&b->node, &n->node) &&
+		!id_equal(&c->op->node, &n->node);
+}
+
+static int done_content(
+	struct commit *c, enum outcome outcome, const struct base *b, const struct node_state *n)
+{
+	const struct dentry *d = n->names;
+	uint64_t l = n->names_count ? d->l : 0;
+
+	if (n->names_count && is_followed(c, b, n))
+		return commit_kept(c, n, l, &d->parent, d->name);
+	return commit_done(c, outcome, n, l);
+}
+
 /* A dead node comes back with the bytes of the write, under its last name when that is free. */
-static int write_dead(struct commit *c, struct node_state *n)
+static int write_dead(struct commit *c, const struct base *b, struct node_state *n)
 {
 	cleanup_node struct node_state there = {0};
 	cleanup_free char *last = NULL, *conflict = NULL;
@@ -173,7 +191,9 @@ static int write_dead(struct commit *c, struct node_state *n)
 		r = commit_place(c, PLACE_CREATE, &n->node, &parent, name);
 	if (r < 0)
 		return r;
-	return conflict ? commit_kept(c, n, c->seq, &parent, name) : commit_done(c, OUTCOME_OK, n, c->seq);
+	if (conflict || is_followed(c, b, n))
+		return commit_kept(c, n, c->seq, &parent, name);
+	return commit_done(c, OUTCOME_OK, n, c->seq);
 }
 
 /*
@@ -205,19 +225,6 @@ static int is_no_edit(struct commit *c, const struct base *b, const struct node_
 	if (!b->known || b->own || n->kind != KIND_FILE)
 		return 0;
 	return c->env->had(c->env->arg, &n->node, b->version, &c->op->content);
-}
-
-/* The outcome for a node that was found by following a kept copy tells of it again. */
-static int done_content(
-	struct commit *c, enum outcome outcome, const struct base *b, const struct node_state *n)
-{
-	const struct dentry *d = n->names;
-	uint64_t l = n->names_count ? d->l : 0;
-
-	if (n->names_count && b->own && b->known && b->outcome == OUTCOME_KEPT &&
-		id_equal(&b->node, &n->node) && !id_equal(&c->op->node, &n->node))
-		return commit_kept(c, n, l, &d->parent, d->name);
-	return commit_done(c, outcome, n, l);
 }
 
 static int write_live(struct commit *c, const struct base *b, struct node_state *n)
@@ -267,12 +274,13 @@ int commit_write(struct commit *c)
 		return commit_reject(c, -EISDIR, "a directory has no content");
 	if ((n.kind == KIND_SYMLINK) != (c->op->target != NULL))
 		return commit_reject(c, -EINVAL, "content of another kind");
-	return n.tomb ? write_dead(c, &n) : write_live(c, &b, &n);
+	return n.tomb ? write_dead(c, &b, &n) : write_live(c, &b, &n);
 }
 
 int commit_create_again(struct commit *c)
 {
 	cleanup_node struct node_state n = {0};
+	const struct base none = {0};
 	const struct op *op = c->op;
 	struct id parent;
 	ssize_t i;
@@ -285,7 +293,7 @@ int commit_create_again(struct commit *c)
 	if (n.kind != op->kind || (n.tomb && n.kind == KIND_DIR))
 		return commit_reject(c, -EEXIST, "node id used before");
 	if (n.tomb)
-		return write_dead(c, &n);
+		return write_dead(c, &none, &n);
 	if (n.kind != KIND_DIR && !op_equals(op, &n))
 		return keep_copy(c, &n);
 	i = node_state_name_find(&n, &parent, op->name);

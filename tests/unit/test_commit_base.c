@@ -27,6 +27,25 @@ static void test_own_copy_followed(void **state)
 	EXPECT_NAMES(2, 0);
 }
 
+/* A copy that was removed comes back with what is written next, and the sender hears where it is. */
+static void test_own_copy_comes_back(void **state)
+{
+	int64_t kept;
+
+	with_f();
+	OK(edit(A, F, C1, 2));
+	KEPT(edit(B, F, C1, 3));
+	kept = own(B);
+	OK(rm(B, F, ROOT, "f", kept, L1));
+	EXPECT_NAMES(1, 0);
+	KEPT(edit(B, F, kept, 4));
+	assert_int_equal(at(w.last_name), 4);
+	KEPT(edit(B, F, own(B), 5));
+	assert_int_equal(at(w.last_name), 5);
+	assert_int_equal(at("f"), 2);
+	EXPECT_NAMES(2, 1);
+}
+
 /* Of two names one goes: what was kept of the sender's bytes is under the other still. */
 static void test_own_copy_of_links(void **state)
 {
@@ -332,6 +351,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_own_copy_followed),
+		T(test_own_copy_comes_back),
 		T(test_own_copy_of_links),
 		T(test_own_copy_not_linked),
 		T(test_one_name_replaced),
