@@ -123,6 +123,25 @@ static bool is_unchanged(struct repair *rp, const struct id *node, const struct 
 	return same;
 }
 
+/* Of its names nothing is under way but what the node's operations have done, and further ones that went. */
+static bool is_settled(struct capture *c, const struct id *victim, const struct id *node)
+{
+	const struct local *l;
+
+	MUTEX_GUARD(&c->lock);
+	l = pending_find(c->pending, victim);
+	for (const struct entry_link *link = l ? l->queued.first : NULL; link; link = link->next) {
+		const struct entry *e = link->entry;
+
+		if (id_equal(&e->node, node))
+			continue;
+		if (link == &e->of_node ? e->type != OP_WRITE && e->type != OP_SETATTR
+					: e->type != OP_RENAME || !e->remains)
+			return false;
+	}
+	return true;
+}
+
 /* What the node's operations have replaced; false: not so simple, they stay. */
 static bool undoable_locked(struct capture *c, const struct id *node, struct victims *v)
 {
@@ -169,8 +188,10 @@ static bool find_victims(struct repair *rp, const struct id *node, struct victim
 	simple = undoable_locked(c, node, v);
 	mutex_unlock(&c->lock);
 	for (size_t i = 0; simple && i < v->count; i++) {
-		if (had_content(rp, &v->nodes[i]))
-			v->nodes[n++] = v->nodes[i];
+		if (!had_content(rp, &v->nodes[i]))
+			continue;
+		simple = is_settled(c, &v->nodes[i], node);
+		v->nodes[n++] = v->nodes[i];
 	}
 	v->count = n;
 	return simple && n > 0;
@@ -192,7 +213,7 @@ static int bring_back(struct repair *rp, const struct victims *v)
 			base_row_fini(&row);
 	}
 	if (!r)
-		r = found_restore(&rp->found, list, count);
+		r = found_restore(&rp->found, list, count, true);
 	missing_free(list, count);
 	return r;
 }

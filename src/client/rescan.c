@@ -191,7 +191,7 @@ static void end_answer(struct rescan *s)
 static int restore_missing(struct walk *w)
 {
 	struct rescan *s = w->s;
-	int r = found_restore(&w->found, w->missing, w->missing_count);
+	int r = found_restore(&w->found, w->missing, w->missing_count, false);
 
 	if (r)
 		return r;
@@ -207,7 +207,7 @@ static int restore_missing(struct walk *w)
  */
 static int settle_merge(struct walk *w)
 {
-	int r = found_restore(&w->found, w->missing, w->missing_count);
+	int r = found_restore(&w->found, w->missing, w->missing_count, false);
 
 	for (size_t i = 0; i < w->lost_count && !r; i++)
 		r = found_missing(&w->found, &w->lost[i]);

@@ -311,7 +311,7 @@ static int restore_name(struct syncstate *s, const struct missing *m)
 	return r;
 }
 
-static int restore_some(struct found_context *f, const struct missing *list, size_t count)
+static int restore_some(struct found_context *f, const struct missing *list, size_t count, bool undone)
 {
 	struct syncstate *s = f->config->state;
 	bool take[RESTORE_AT_ONCE];
@@ -319,7 +319,9 @@ static int restore_some(struct found_context *f, const struct missing *list, siz
 
 	/* With something of its own under way it is no mere loss of the disk: left to the next scan. */
 	for (size_t i = 0; i < count; i++)
-		take[i] = is_gone(f, &list[i]) && !capture_is_busy(f->config->capture, &list[i].node);
+		take[i] = undone
+			? !is_on_disk(f, &list[i])
+			: is_gone(f, &list[i]) && !capture_is_busy(f->config->capture, &list[i].node);
 	r = syncstate_begin(s, true);
 	if (r)
 		return r;
@@ -469,7 +471,7 @@ static int fetch_again(struct found_context *f, const struct scan_entry *e, cons
 	m = (struct missing){
 		.node = row->state.node, .kind = row->state.kind, .parent = d->parent, .name = d->name};
 	if (!r)
-		r = restore_some(f, &m, 1);
+		r = restore_some(f, &m, 1, false);
 	return r ? r : 1;
 }
 
@@ -671,7 +673,7 @@ int found_missing(struct found_context *f, const struct missing *m)
 
 /* ---- restored, outside of a look ---- */
 
-int found_restore(struct found_context *f, const struct missing *list, size_t count)
+int found_restore(struct found_context *f, const struct missing *list, size_t count, bool undone)
 {
 	int r = 0;
 
@@ -679,7 +681,7 @@ int found_restore(struct found_context *f, const struct missing *list, size_t co
 		size_t left = count - at;
 
 		lock(f);
-		r = restore_some(f, list + at, left < RESTORE_AT_ONCE ? left : RESTORE_AT_ONCE);
+		r = restore_some(f, list + at, left < RESTORE_AT_ONCE ? left : RESTORE_AT_ONCE, undone);
 		unlock(f);
 	}
 	return r;

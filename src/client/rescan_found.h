@@ -33,8 +33,9 @@ int found_changed(struct found_context *f, const struct scan_entry *e, const str
 /* Gone, if it still is. */
 int found_missing(struct found_context *f, const struct missing *m);
 
-/* They come back from the server: what was agreed of them becomes what is to be applied. */
-int found_restore(struct found_context *f, const struct missing *list, size_t count);
+/* They come back from the server: what was agreed of them becomes what is to be applied. undone: what took
+ * them away has left the queue again, whatever else is in it. */
+int found_restore(struct found_context *f, const struct missing *list, size_t count, bool undone);
 
 int missing_add(struct missing **list, size_t *count, const struct id *node, enum kind kind,
 	const struct id *parent, const char *name);

@@ -126,6 +126,42 @@ static void test_replaced(void **state)
 	assert_false(is_there(f, "doc") || is_there(f, "new"));
 }
 
+/* Under one of two names, and the other one was replaced, too. */
+static void test_replaced_twice(void **state)
+{
+	struct fixture *f = *state;
+	struct id doc = make_file(f, "doc", "text");
+	struct base_row row;
+	struct node_state told;
+
+	assert_int_equal(linkat(f->tree.root_fd, "doc", f->tree.root_fd, "more", 0), 0);
+	assert_int_equal(syncstate_peek_base(f->state, &doc, &row), 0);
+	row.disk = stat_of(f, "doc");
+	assert_int_equal(node_state_name_add(&row.state, &ID_ROOT, "more", 2), 0);
+	assert_int_equal(syncstate_begin(f->state, false), 0);
+	assert_int_equal(syncstate_base_put(f->state, &row), 0);
+	assert_int_equal(syncstate_commit(f->state), 0);
+	base_row_fini(&row);
+	do_write(f, "doc", "edited");
+	do_create(f, "", "new", KIND_FILE);
+	do_write(f, "new", "new");
+	do_rename(f, "new", "more", 0);
+	do_create(f, "", "doc~", KIND_FILE);
+	do_write(f, "doc~", "");
+	do_rename(f, "doc~", "doc", 0);
+	fixture_reopen(f);
+	assert_int_equal(repair(f), 1);
+	assert_string_equal(queue(f), "W Cnew Rnew>more");
+	assert_int_equal(syncstate_peek_base(f->state, &doc, &row), 0);
+	assert_int_equal(row.state.names_count, 1);
+	assert_string_equal(row.state.names[0].name, "more");
+	base_row_fini(&row);
+	assert_int_equal(syncstate_peek_remote(f->state, &doc, &told), 0);
+	assert_int_equal(told.names_count, 2);
+	node_state_fini(&told);
+	assert_false(is_there(f, "doc"));
+}
+
 /* The same, of which the journal has lost all. */
 static void test_replaced_unheard(void **state)
 {
@@ -248,6 +284,7 @@ int main(void)
 		TEST(test_whole_files_stay),
 		TEST(test_torn_files),
 		TEST(test_replaced),
+		TEST(test_replaced_twice),
 		TEST(test_replaced_unheard),
 		TEST(test_synced),
 		TEST(test_batch_is_dropped),
