@@ -32,6 +32,8 @@ int content_history_open(const struct content_dir *c, const struct hash *content
 /* A staged file becomes the historical content; dropped when that lies here already. */
 int content_history_take(const struct content_dir *c, const char *stage_name, const struct hash *content);
 int content_history_drop(const struct content_dir *c, const struct hash *content);
+/* The historical content, if there is one, is a file without further names, which others could change. */
+int content_history_own(const struct content_dir *c, const struct hash *content);
 /* All of from_fd into the new to_fd, shared where the file system can. */
 int content_copy(int from_fd, int to_fd);
 

@@ -219,6 +219,37 @@ int content_history_drop(const struct content_dir *c, const struct hash *content
 	return unlinkat(c->history_fd, name_of(content, name), 0) < 0 && errno != ENOENT ? -errno : 0;
 }
 
+static int replace_by_copy(const struct content_dir *c, const char *name)
+{
+	char stage[STAGE_NAME_BYTES];
+	cleanup_fd int from = openat(c->history_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC), to = -1;
+	int r;
+
+	if (from < 0)
+		return -errno;
+	to = stage_create(c->tree, stage);
+	if (to < 0)
+		return to;
+	r = content_copy(from, to);
+	if (r == 0)
+		r = tree_sync_fd(to);
+	if (r == 0 && renameat(c->tree->stage_fd, stage, c->history_fd, name) < 0)
+		r = -errno;
+	if (r < 0)
+		(void)stage_drop(c->tree, stage);
+	return r;
+}
+
+int content_history_own(const struct content_dir *c, const struct hash *content)
+{
+	char name[NAME_BYTES];
+	struct stat st;
+
+	if (fstatat(c->history_fd, name_of(content, name), &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	return st.st_nlink > 1 ? replace_by_copy(c, name) : 0;
+}
+
 int content_copy(int from_fd, int to_fd)
 {
 	cleanup_free uint8_t *block = NULL;

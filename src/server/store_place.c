@@ -549,6 +549,19 @@ static int place_replace(struct place *p, const struct step *gone, const struct 
 	return r < 0 ? r : 1;
 }
 
+/* What was replaced or removed may have a further name, given by hand, or one that hands have moved. */
+static void own_history(struct place *p)
+{
+	for (size_t i = 0; i < p->steps->count; i++) {
+		const struct step *step = &p->steps->list[i];
+		int r = step->has_old ? content_history_own(&p->s->content, &step->old.hash) : 0;
+
+		if (r < 0)
+			log_warn("history of \"%s\" in \"%s\": %s; a file of the tree shares its bytes",
+				step->name, step->dir, err_str(r));
+	}
+}
+
 int store_place(
 	struct store *s, struct steps *steps, bool redo, struct placed **ret_placed, size_t *ret_count)
 {
@@ -570,6 +583,7 @@ int store_place(
 				err_str(r));
 	}
 	FAILPOINT("C4d");
+	own_history(&p);
 	if (r >= 0)
 		r = place_dirs_sync(&p.dirs);
 	place_dirs_forget(&p.dirs);

@@ -110,6 +110,37 @@ static void history_has_files_of_its_own(void **state)
 	steps_fini(&steps);
 }
 
+/* Nor is what was replaced, when hands have given it another name, or moved one of its names. */
+static void history_is_not_shared(void **state)
+{
+	struct fixture *f = *state;
+	struct id a = add_file(f, ID_ROOT, "a", "one"), b = add_file(f, ID_ROOT, "b", "two");
+	struct op *op = add_op(f, OP_LINK, a);
+	const struct tree *t = &f->store->tree;
+	struct content one;
+	cleanup_fd int fd = -1;
+
+	op->parent = ID_ROOT;
+	op->name = (char *)(uintptr_t) "a2";
+	send_all(f, OUTCOME_OK);
+	assert_int_equal(renameat(t->root_fd, "a2", t->root_fd, "moved"), 0);
+	assert_int_equal(linkat(t->root_fd, "b", t->root_fd, "backup", 0), 0);
+	op = add_op(f, OP_WRITE, a);
+	set_data(f, op, "newer", 5);
+	op = add_op(f, OP_UNLINK, b);
+	op->parent = ID_ROOT;
+	op->name = (char *)(uintptr_t) "b";
+	send_all(f, OUTCOME_OK);
+	disk_is(f, "a", "newer");
+	disk_is(f, "moved", "one");
+	disk_is(f, "backup", "two");
+	assert_int_equal(stat_in(f, t->root_fd, "moved").nlink, 1);
+	assert_int_equal(stat_in(f, t->root_fd, "backup").nlink, 1);
+	assert_int_equal(manifest_of_bytes("one", 3, &one, NULL), 0);
+	fd = content_history_open(&f->store->content, &one.hash);
+	assert_true(fd >= 0);
+}
+
 static void add_mtime(struct fixture *f, struct id node, int64_t mtime_ns)
 {
 	struct op *op = add_op(f, OP_SETATTR, node);
@@ -187,6 +218,7 @@ int main(void)
 #define STORE_TEST(name) cmocka_unit_test_setup_teardown(name, fixture_open, fixture_close)
 		STORE_TEST(content_of_two_names),
 		STORE_TEST(history_has_files_of_its_own),
+		STORE_TEST(history_is_not_shared),
 		STORE_TEST(attributes_before_content),
 		STORE_TEST(attributes_before_a_move),
 	};
