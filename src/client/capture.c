@@ -15,10 +15,16 @@
 
 #define ABSORBS_ATTR (1u << OP_CREATE | 1u << OP_WRITE | 1u << OP_SETATTR)
 
+bool capture_is_enough_locked(const struct capture *c)
+{
+	return pending_count(c->pending) >= c->gather || c->promises || c->stopping;
+}
+
 void capture_wake_locked(struct capture *c)
 {
 	c->wakeups++;
-	cond_broadcast(&c->work);
+	if (capture_is_enough_locked(c))
+		cond_broadcast(&c->work);
 }
 
 void capture_settled_locked(struct capture *c)

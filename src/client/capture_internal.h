@@ -24,6 +24,7 @@ struct capture {
 	bool stopping, scan_wanted;
 	uint64_t aliases; /* how often nodes of ours became others: who has named some looks again */
 	uint64_t wakeups; /* grows with every signal of work */
+	size_t gather; /* the uploader is to be woken when so many operations are pending; 0: by each */
 	struct map *replayed; /* recovery: intents without an outcome, by lsn */
 	struct map *became; /* what nodes had become when the journal was replayed: id -> struct id */
 	struct promise *promises; /* calls that wait for the server */
@@ -42,6 +43,8 @@ struct capture {
 };
 
 void capture_wake_locked(struct capture *c);
+/* The uploader has no reason to wait for more operations (outbox_gather). */
+bool capture_is_enough_locked(const struct capture *c);
 /* An object is not known yet: the scan finds out what it is. */
 void capture_want_scan_locked(struct capture *c);
 /* Entries have left the queue. */

@@ -13,6 +13,7 @@
 #include <syncfs/limits.h>
 #include <syncfs/log.h>
 
+#define GATHER_QUIET_MS 10
 #define LOOK_AHEAD_MAX                                                                                       \
 	20000 /* entries looked at for one batch, so that a blocked head costs a bounded walk */
 
@@ -342,6 +343,20 @@ bool outbox_wait(struct capture *c, uint64_t *seen_wakeups, uint64_t deadline_ms
 	go = !c->stopping;
 	mutex_unlock(&c->lock);
 	return go;
+}
+
+void outbox_gather(struct capture *c, size_t max, uint64_t deadline_ms)
+{
+	MUTEX_GUARD(&c->lock);
+	c->gather = max;
+	while (!capture_is_enough_locked(c)) {
+		uint64_t seen = c->wakeups, quiet_ms = clock_mono_ms() + GATHER_QUIET_MS;
+
+		cond_wait_until(&c->work, &c->lock, quiet_ms < deadline_ms ? quiet_ms : deadline_ms);
+		if (c->wakeups == seen || clock_mono_ms() >= deadline_ms)
+			break;
+	}
+	c->gather = 0;
 }
 
 /* ---- numbers and bases ---- */

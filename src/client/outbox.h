@@ -98,6 +98,11 @@ int outbox_forget(struct capture *c);
 /* The same for what is queued of nodes that the agreed state does not have. */
 int outbox_forget_unknown(struct capture *c);
 
+/*
+ * Waits for more while operations keep coming: until max are pending, none came for a moment, a call waits for
+ * the server, or deadline_ms.
+ */
+void outbox_gather(struct capture *c, size_t max, uint64_t deadline_ms);
 /* Waits for work, at most until deadline_ms. False: stopping. */
 bool outbox_wait(struct capture *c, uint64_t *seen_wakeups, uint64_t deadline_ms);
 

@@ -28,6 +28,12 @@
 
 #define BATCH_OPS                                                                                            \
 	512 /* small enough that the next side starts early, large enough that a round trip is shared */
+/*
+ * A batch costs both sides two transactions, syncs and answers, whatever is in it: one that follows another
+ * at once waits until this much time has passed since that one began, while more keeps coming.
+ */
+#define GATHER_MS 100
+#define GATHER_FROM_OPS 16 /* after fewer there is no stream to wait for */
 #define BATCH_RAW_BYTES (4u << 20)
 #define IDLE_WAIT_MS 60000
 #define TRIM_OPS 2000
@@ -52,6 +58,8 @@ struct uploader {
 	uint64_t kept_last_opno;
 	size_t batch_ops; /* small after a batch that the server refused whole, so that its culprit is found
 			   */
+	size_t last_ops; /* of the batch before */
+	uint64_t begun_ms; /* when that began */
 	uint64_t next_due_ms; /* when something that was put off is due again; 0: nothing */
 	bool doubt; /* what was pending at the start is to be looked at once it has been sent */
 	struct backoff backoff;
@@ -395,7 +403,11 @@ static int one_batch(struct uploader *u, bool *ret_idle)
 	struct outbox o;
 	int r;
 
+	if (u->last_ops >= GATHER_FROM_OPS)
+		outbox_gather(u->config.capture, u->batch_ops, u->begun_ms + GATHER_MS);
+	u->begun_ms = clock_mono_ms();
 	r = outbox_collect(u->config.capture, u->batch_ops, &o);
+	u->last_ops = r ? 0 : o.count;
 	if (r)
 		return r;
 	*ret_idle = o.count == 0;

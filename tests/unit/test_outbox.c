@@ -139,6 +139,55 @@ static void test_order_and_limit(void **state)
 	assert_false(outbox_wait(f->capture, &seen, clock_mono_ms() + 60000));
 }
 
+#define FAR_MS 600000 /* longer than the test may take */
+
+static void *make_many(void *arg)
+{
+	struct fixture *f = arg;
+
+	for (int i = 0; i < 40; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "many%d", i);
+		do_create(f, "", name, KIND_FILE);
+		usleep(1000);
+	}
+	return NULL;
+}
+
+static void *make_late(void *arg)
+{
+	do_create(arg, "", "late", KIND_FILE);
+	return NULL;
+}
+
+static void test_gather(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t seen = 0, operations, writers;
+	pthread_t thread;
+
+	/* Nothing comes. */
+	outbox_gather(f->capture, 1, clock_mono_ms() + FAR_MS);
+	/* There is enough. */
+	do_create(f, "", "f", KIND_FILE);
+	outbox_gather(f->capture, 1, clock_mono_ms() + FAR_MS);
+	/* It keeps coming: until nothing does for a moment. */
+	assert_int_equal(pthread_create(&thread, NULL, make_many, f), 0);
+	outbox_gather(f->capture, 1000, clock_mono_ms() + FAR_MS);
+	outbox_gather(f->capture, 1000, clock_mono_ms());
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	capture_count(f->capture, &operations, &writers);
+	assert_int_equal(operations, 41);
+	/* Afterwards each operation wakes the uploader again. */
+	assert_true(outbox_wait(f->capture, &seen, clock_mono_ms()));
+	assert_int_equal(pthread_create(&thread, NULL, make_late, f), 0);
+	assert_true(outbox_wait(f->capture, &seen, clock_mono_ms() + FAR_MS));
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	capture_hold(f->capture, true);
+	outbox_gather(f->capture, 1000, clock_mono_ms() + FAR_MS);
+}
+
 /* Who makes a file writes to it next: it must not look as if nobody had written to it for long. */
 static void test_made_is_not_idle(void **state)
 {
@@ -990,6 +1039,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_order_and_limit),
+		TEST(test_gather),
 		TEST(test_made_is_not_idle),
 		TEST(test_one_of_several_names),
 		TEST(test_all_of_several_names),
