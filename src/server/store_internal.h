@@ -245,6 +245,8 @@ int txn_place_again(struct txn *x, const struct node_state *n, const struct id *
 /* ---- store_txn.c: All REQUIRES(s->lock). ---- */
 
 int txn_begin(struct txn *x, struct store *s, bool in_place);
+/* For identities alone: no operation may follow, and the commit does not wait for the disk. */
+int txn_begin_known(struct txn *x, struct store *s);
 /* -ENODATA: content to be brought back is no more: undo all, and reject this one. */
 int txn_apply(struct txn *x, const struct commit_sender *sender, const struct op *op,
 	struct prepared *prepared, struct result *ret_result);
@@ -274,7 +276,7 @@ struct look_hashed {
 struct look {
 	struct store *s;
 	struct txn x;
-	bool open; /* x */
+	bool open, takes_ops; /* x */
 	unsigned pending; /* operations in it */
 	struct id *dirs; /* still to be scanned whole */
 	size_t dirs_count, dirs_cap;

@@ -28,11 +28,13 @@ struct spot {
 
 /* ---- operations ---- */
 
-static int ready(struct look *l)
+/* A transaction that may take operations, or one that need not: what is placed changes its directory, and
+ * that is noted after each batch. */
+static int ready(struct look *l, bool for_ops)
 {
 	int r;
 
-	if (l->open && l->pending >= OPS_PER_COMMIT) {
+	if (l->open && (l->pending >= OPS_PER_COMMIT || (for_ops && !l->takes_ops))) {
 		l->open = false;
 		l->pending = 0;
 		r = txn_commit(&l->x);
@@ -41,8 +43,9 @@ static int ready(struct look *l)
 	}
 	if (l->open)
 		return 0;
-	r = txn_begin(&l->x, l->s, true);
+	r = for_ops ? txn_begin(&l->x, l->s, true) : txn_begin_known(&l->x, l->s);
 	l->open = r == 0;
+	l->takes_ops = for_ops;
 	return r;
 }
 
@@ -51,7 +54,7 @@ static int apply(struct look *l, struct op *op, struct prepared *prepared)
 {
 	const struct commit_sender sender = {.client = l->s->self, .label = "server"};
 	struct result result;
-	int r = ready(l);
+	int r = ready(l, true);
 
 	if (r < 0)
 		return r;
@@ -71,7 +74,7 @@ static int apply(struct look *l, struct op *op, struct prepared *prepared)
 
 static int know(struct look *l, const struct id *node, const struct stat_id *is)
 {
-	int r = ready(l);
+	int r = ready(l, false);
 
 	return r < 0 ? r : meta_disk_put(l->s->meta, node, is);
 }

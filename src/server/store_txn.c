@@ -252,7 +252,7 @@ static int env_seq_next(void *arg, uint64_t *ret_seq)
 
 /* ---- the transaction ---- */
 
-int txn_begin(struct txn *x, struct store *s, bool in_place)
+static int begin(struct txn *x, struct store *s, bool in_place, bool durable)
 {
 	int r;
 
@@ -262,12 +262,22 @@ int txn_begin(struct txn *x, struct store *s, bool in_place)
 	x->ids = map_new();
 	if (!x->ids)
 		return -ENOMEM;
-	r = meta_begin(s->meta, true);
+	r = meta_begin(s->meta, durable);
 	if (r < 0) {
 		map_free(x->ids);
 		x->ids = NULL;
 	}
 	return r;
+}
+
+int txn_begin(struct txn *x, struct store *s, bool in_place)
+{
+	return begin(x, s, in_place, true);
+}
+
+int txn_begin_known(struct txn *x, struct store *s)
+{
+	return begin(x, s, true, false);
 }
 
 static void txn_fini(struct txn *x, bool undone)
