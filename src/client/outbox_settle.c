@@ -45,9 +45,14 @@ static int put_or_delete(struct syncstate *s, const struct base_row *row)
 	return syncstate_base_delete(s, &row->state.node);
 }
 
-/* After a removal that the server has made at seq (0: it has not). */
+/*
+ * After a removal that the server has made at seq (0: it has not, or does not say). What it told before that,
+ * or before what S had, is old, even when it is heard only now.
+ */
 static int put_or_gone(struct syncstate *s, const struct base_row *row, uint64_t seq)
 {
+	if (!seq)
+		seq = row->state.seq;
 	if (row->state.names_count || !seq)
 		return put_or_delete(s, row);
 	return syncstate_gone(s, &row->state.node, seq);
@@ -346,7 +351,7 @@ static int settle_replaced(struct settle *st, const struct item *i, bool done)
 		r = expect_old(st->c->state, &row.state);
 	node_state_name_remove(&row.state, &parent, i->op.new_name);
 	if (!r)
-		r = put_or_delete(st->c->state, &row);
+		r = put_or_gone(st->c->state, &row, 0);
 	base_row_fini(&row);
 	return r;
 }

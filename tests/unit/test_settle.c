@@ -108,9 +108,9 @@ static void test_replaced_by_an_equal_one(void **state)
 	r[1] = result_of(OUTCOME_SAME, &theirs, 7, 5);
 	answer(f, &o, r);
 	expect_name(f, &theirs, "-");
-	/* Told again, in its new state, it is news. */
+	/* Told again, in its new state, it is news; a page that is older than what we had is not. */
 	expect_remote(f, &theirs, false, 3);
-	assert_int_equal(syncstate_gone_at(f->state, &theirs), 0);
+	assert_int_equal(syncstate_gone_at(f->state, &theirs), 3);
 	expect_name(f, &ours, "t");
 	/* And so is the removal of ours, which came with seq 7. */
 	{
@@ -225,7 +225,7 @@ static void test_removed_a_copy(void **state)
 	answer(f, &o, &r);
 	expect_name(f, &told.node, "-");
 	expect_remote(f, &told.node, false, 4);
-	assert_int_equal(syncstate_gone_at(f->state, &told.node), 0);
+	assert_int_equal(syncstate_gone_at(f->state, &told.node), 3);
 }
 
 /* Equal to what was told, but for the attributes: these are still to be applied. */
