@@ -27,7 +27,6 @@ struct job {
 	struct plan plan;
 	enum job_state state;
 	bool is_kept; /* what lies here is at the server as another node */
-	bool unfetched; /* its content could not be staged */
 	bool ring; /* waits for a node whose steps led here: a ring */
 	bool staged, bound, taken; /* taken: stage holds something displaced, to be dropped after the round */
 	char stage[STAGE_NAME_BYTES]; /* the new object; after an exchange what it displaced */

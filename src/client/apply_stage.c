@@ -136,23 +136,67 @@ static bool has_name(const struct node_state *n, const struct dentry *d)
 	return node_state_name_find(n, &d->parent, d->name) >= 0;
 }
 
-/* Who is to make room for what could not be fetched stays until it is here: somebody reads it under that
- * name. */
-static void keep_room_makers(struct round *rd, const struct job *unfetched)
+/*
+ * Whether somebody else is to have this name who does not come in this round: not fetched, waiting for
+ * something, or told of since the pass began. Who comes in another round of the pass does so in a moment.
+ */
+static int comes_later(struct round *rd, const struct dentry *d)
 {
-	for (size_t i = 0; i < unfetched->r.names_count; i++) {
-		const struct dentry *d = &unfetched->r.names[i];
+	const struct job *comer;
+	struct node_state told;
+	struct id node;
+	int r = syncstate_peek_remote_name(rd->config->state, &d->parent, d->name, &node);
 
-		for (size_t k = 0; k < rd->count; k++) {
-			struct job *j = &rd->jobs[k];
+	if (r)
+		return r == -ENOENT ? 0 : r;
+	comer = apply_job_of(rd, &node);
+	if (comer && has_name(&comer->r, d))
+		return comer->state == JOB_WAIT && !comer->outdated;
+	r = syncstate_peek_remote(rd->config->state, &node, &told);
+	if (r)
+		return r == -ENOENT ? 0 : r;
+	r = told.seq > rd->upto;
+	node_state_fini(&told);
+	return r;
+}
 
-			if (j == unfetched || j->state == JOB_WAIT || !j->has_s || j->outdated ||
-				!has_name(&j->s.state, d) || (!j->r.tomb && has_name(&j->r, d)))
+/* Whether the job takes a name from its node for somebody who comes later. */
+static int leaves_early(struct round *rd, const struct job *j)
+{
+	const struct node_state *s = &j->s.state;
+	bool all = j->plan.steps & PLAN_REMOVE;
+	size_t count = all ? s->names_count : j->plan.remove_count;
+	int r = 0;
+
+	for (size_t i = 0; i < count && !r; i++)
+		r = comes_later(rd, &s->names[all ? i : j->plan.remove[i]]);
+	return r;
+}
+
+/*
+ * Who is to make room stays until the other is here: somebody reads it under that name. So does who makes
+ * room for one that stays.
+ */
+static int keep_room_makers(struct round *rd)
+{
+	bool again = true;
+
+	while (again) {
+		again = false;
+		for (size_t i = 0; i < rd->count; i++) {
+			struct job *j = &rd->jobs[i];
+			int r = j->state == JOB_WAIT || !j->has_s || j->outdated ? 0 : leaves_early(rd, j);
+
+			if (r < 0)
+				return r;
+			if (!r)
 				continue;
 			drop_stage(rd, j);
 			j->state = JOB_WAIT;
+			again = true;
 		}
 	}
+	return 0;
 }
 
 /* The copy of what lies here is here as well, or is at least staged. */
@@ -193,46 +237,68 @@ static void keep_own_bytes(struct round *rd)
 	}
 }
 
-int apply_stage_round(struct round *rd)
+/* -errno: nothing more can be staged in this round. */
+static int stage_failed(struct round *rd, struct job *j, int r)
 {
-	size_t files = 0, work = 0;
+	drop_stage(rd, j);
+	j->state = JOB_WAIT;
+	rd->retry = true;
+	if (r == -ECANCELED || r == -ENOMEM)
+		return r;
+	if (r == -ENOSPC || r == -EDQUOT)
+		link_note_error(rd->config->link, "the backing file system is full: changes of others wait");
+	if (!is_network(r))
+		log_warn("fetching %s: %s, trying again", j->r.names_count ? j->r.names[0].name : "a file",
+			err_str(r));
+	return 0;
+}
+
+/* Every content that is to come, with what has to wait for those that did not. ret_files: how many did. */
+static int stage_all(struct round *rd, size_t *ret_files)
+{
 	bool offline = false;
-	int r;
+	size_t files = 0;
 
 	for (size_t i = 0; i < rd->count; i++) {
 		struct job *j = &rd->jobs[i];
+		int r;
 
-		if (j->state == JOB_WAIT)
-			continue;
-		work += j->plan.steps != PLAN_NOTHING;
-		if (!(j->plan.steps & (PLAN_CREATE | PLAN_CONTENT)))
+		if (j->state == JOB_WAIT || !(j->plan.steps & (PLAN_CREATE | PLAN_CONTENT)))
 			continue;
 		r = offline && !j->data && j->r.content.size ? -ENOTCONN : stage_job(rd, j);
 		if (!r) {
 			files += j->r.kind == KIND_FILE;
 			continue;
 		}
-		drop_stage(rd, j);
-		j->state = JOB_WAIT;
-		j->unfetched = true;
-		rd->retry = true;
-		if (r == -ECANCELED || r == -ENOMEM)
-			return r;
 		offline = offline || is_network(r);
-		if (r == -ENOSPC || r == -EDQUOT)
-			link_note_error(
-				rd->config->link, "the backing file system is full: changes of others wait");
-		if (!is_network(r))
-			log_warn("fetching %s: %s, trying again",
-				j->r.names_count ? j->r.names[0].name : "a file", err_str(r));
+		r = stage_failed(rd, j, r);
+		if (r)
+			return r;
 	}
-	for (size_t i = 0; i < rd->count; i++) {
-		if (rd->jobs[i].unfetched)
-			keep_room_makers(rd, &rd->jobs[i]);
-	}
+	*ret_files = files;
 	keep_own_bytes(rd);
+	return keep_room_makers(rd);
+}
+
+static bool has_work(const struct round *rd)
+{
+	for (size_t i = 0; i < rd->count; i++) {
+		if (rd->jobs[i].state != JOB_WAIT && rd->jobs[i].plan.steps != PLAN_NOTHING)
+			return true;
+	}
+	return false;
+}
+
+int apply_stage_round(struct round *rd)
+{
+	size_t files = 0;
+	int r = keep_room_makers(rd); /* before anything is fetched for them */
+
+	if (!r)
+		r = stage_all(rd, &files);
 	FAILPOINT("A1");
-	r = files ? sync_staged(rd, files) : 0;
+	if (!r && files)
+		r = sync_staged(rd, files);
 	FAILPOINT("A2");
-	return r || !work ? r : put_intents(rd);
+	return r || !has_work(rd) ? r : put_intents(rd);
 }
