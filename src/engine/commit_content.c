@@ -177,8 +177,10 @@ static int write_dead(struct commit *c, const struct base *b, struct node_state 
 		r = c->env->node_get(c->env->arg, &taker, &there);
 		if (r < 0)
 			return r;
-		if (there.kind == n->kind && n->kind != KIND_DIR && op_equals(c->op, &there))
-			return commit_unify(c, n, &there, l, &parent, &parent);
+		if (there.kind == n->kind && n->kind != KIND_DIR && op_equals(c->op, &there)) {
+			r = commit_unify(c, n, &there, l, &parent, &parent);
+			return r > 0 && is_followed(c, b, n) ? commit_kept(c, &there, l, &parent, name) : r;
+		}
 		r = commit_name_conflict(c, &parent, last, &conflict);
 		name = conflict;
 	}
