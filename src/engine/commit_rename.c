@@ -259,18 +259,23 @@ static int judge(struct commit *c, struct move *m)
 	return r ? r : carry_out(c, m);
 }
 
-/* The mover stays where it is by now; what it was to replace was deleted with that all the same. */
+/*
+ * The mover stays where it is by now. Where it should go it has had its way: what it was to replace goes,
+ * should that have moved on. A move that has lost replaces nothing, but for what the sender has made and
+ * replaced before it was answered about it: that might as well never have been sent.
+ */
 static int stay(struct commit *c, struct move *m)
 {
+	enum outcome outcome = c->result->outcome;
 	struct replaced p;
 	int r;
 
-	if (commit_has_lost(c->result->outcome))
+	if (commit_has_lost(outcome))
 		commit_stays(c, m->from < 0 ? 0 : m->n.names[m->from].l, 0);
-	if (c->result->outcome != OUTCOME_SUPERSEDED && c->result->outcome != OUTCOME_SAME)
+	if (outcome != OUTCOME_SUPERSEDED && outcome != OUTCOME_SAME)
 		return 1;
 	r = replaced_get(c, &p);
-	if (r >= 0)
+	if (r >= 0 && (outcome == OUTCOME_SAME || p.base.own))
 		r = only_drop_replaced(c, m, &p);
 	return r < 0 ? r : 1;
 }
