@@ -437,6 +437,15 @@ bool host_client_status(struct client_host *c, struct control_reply *ret_reply)
 	return true;
 }
 
+/* Without the lock: no other thread runs meanwhile. */
+bool host_client_owes(const struct client_host *c)
+{
+	const struct run *r = c->proc ? run_of(c->proc) : NULL;
+	const struct session_run *s = r && r->ops ? r->ops_arg : NULL;
+
+	return !s || pending_count(s->parts.capture->pending) > 0;
+}
+
 void host_client_tell_left(struct client_host *c)
 {
 	(void)ask(c, question_new(), ask_left);

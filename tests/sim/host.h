@@ -61,6 +61,8 @@ bool host_client_status(struct client_host *c, struct control_reply *ret_reply);
 /* Seq of the server's feed by its database, and whether a client has nothing to do: journal empty, nothing to
  * apply, cursor there. */
 bool host_client_is_idle(struct client_host *c);
+/* Whether the client has, or may have, operations that the server has not answered. Takes no time. */
+bool host_client_owes(const struct client_host *c);
 /* Traces what the server has told and is not applied. */
 void host_client_tell_left(struct client_host *c);
 /* As `syncfsd approve|reject`. */

@@ -301,12 +301,18 @@ static bool is_being_moved(const struct oracle *o, const struct oracle_spot *s, 
 	return false;
 }
 
-/* Nobody who ever moved it has it elsewhere: who deletes it now does so after all moves. */
+/*
+ * Nobody who ever moved it has it elsewhere, or has yet to tell what he did, even if he has taken it back:
+ * who deletes it now does so after all moves. What a state in between comes from is not known, so who moved
+ * that is not, either.
+ */
 static bool is_agreed(struct oracle *o, const struct oracle_spot *s)
 {
 	uint32_t who = movers(o, s->here);
 
 	if (s->here == NO_VERSION || s->watch.client == BY_HAND || is_being_moved(o, s, who))
+		return false;
+	if (!o->versions[s->here].finished)
 		return false;
 	/* The server may have given it a conflict name that is not here yet. */
 	if (s->server != s->here)
@@ -316,6 +322,8 @@ static bool is_agreed(struct oracle *o, const struct oracle_spot *s)
 
 		if (!(who & 1u << c))
 			continue;
+		if (c != s->watch.client && host_client_owes(&o->clients[c]))
+			return false;
 		if (!entry_at(o->clients[c].machine.disk, HOST_BACKING, s->watch.path, &e) ||
 			version_of(o, &e) != s->here || e.st.st_nlink != 1)
 			return false;
