@@ -51,7 +51,7 @@ static int check_name(const struct node *n, const char *name, bool writes)
 
 static ssize_t get(struct sysio *s, int fd, const char *path, const char *name, void *value, size_t size)
 {
-	struct name *m;
+	struct name *m = NULL;
 	const char *found;
 	size_t len;
 	int r = reach(s, fd, path, &m);

@@ -405,7 +405,7 @@ int op_save(struct person *p, const char *path, uint32_t number, size_t len)
 int op_read(struct person *p, const char *path)
 {
 	struct view_file *f;
-	uint8_t *bytes;
+	uint8_t *bytes = NULL;
 	ssize_t n;
 	int r = -ENOTCONN;
 

@@ -311,6 +311,19 @@ __attribute__((unused)) static const struct node_state *feed_find(
 	return NULL;
 }
 
+/* The same; there has to be one. */
+__attribute__((unused)) static const struct node_state *feed_get(
+	const struct feed *feed, const char *name, size_t *ret_page)
+{
+	const struct node_state *n = feed_find(feed, name, ret_page);
+
+	if (!n) {
+		fail_msg("the feed has no \"%s\"", name);
+		abort(); /* for the compiler: the call above does not return */
+	}
+	return n;
+}
+
 /* Waits until the feed has a live node of this name with this content (NULL: any), or none at all (gone). */
 __attribute__((unused)) static void feed_wait(
 	struct fixture *f, const char *name, const char *data, bool gone)

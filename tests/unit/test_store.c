@@ -31,8 +31,7 @@ static void creates_and_reads_back(void **state)
 	assert_int_equal(st.st_mode & 0777, 0640);
 	assert_true(timespec_to_ns(st.st_mtim) == 1234567890123456789);
 	feed_read(f, NULL, 1 << 20, &feed);
-	n = feed_find(&feed, "a.txt", &page);
-	assert_non_null(n);
+	n = feed_get(&feed, "a.txt", &page);
 	assert_true(n->has_data && n->data_len == 5);
 	assert_memory_equal(feed.raw[page].data + n->data_at, "hello", 5);
 	assert_non_null(feed_find(&feed, "link", NULL));
@@ -112,9 +111,9 @@ static void closed_modes(void **state)
 	fixture_shut(f);
 	assert_int_equal(fixture_reopen(f, false), 0);
 	feed_read(f, NULL, 1 << 20, &feed);
-	assert_int_equal(feed_find(&feed, "d", NULL)->mode, 0);
-	assert_int_equal(feed_find(&feed, "a", NULL)->mode, 0);
-	assert_int_equal(feed_find(&feed, "b", NULL)->mode, 0640);
+	assert_int_equal(feed_get(&feed, "d", NULL)->mode, 0);
+	assert_int_equal(feed_get(&feed, "a", NULL)->mode, 0);
+	assert_int_equal(feed_get(&feed, "b", NULL)->mode, 0640);
 	feed_fini(&feed);
 }
 

@@ -34,7 +34,7 @@ static void edits_while_running(void **state)
 	}
 	feed_wait(f, "moved", "two by hand", false);
 	feed_read(f, NULL, 1 << 20, &feed);
-	moved_id = feed_find(&feed, "moved", NULL)->node;
+	moved_id = feed_get(&feed, "moved", NULL)->node;
 	feed_fini(&feed);
 	assert_memory_equal(&moved_id, &a, sizeof(a)); /* the same node */
 	assert_int_equal(chmod(path_in(f, "dir/moved"), 0600), 0);
@@ -43,7 +43,7 @@ static void edits_while_running(void **state)
 	assert_int_equal(unlink(path_in(f, "link")), 0);
 	feed_wait(f, "link", NULL, true);
 	feed_read(f, NULL, 1 << 20, &feed);
-	assert_int_equal(feed_find(&feed, "moved", NULL)->mode, 0600);
+	assert_int_equal(feed_get(&feed, "moved", NULL)->mode, 0600);
 	feed_fini(&feed);
 }
 
@@ -77,7 +77,7 @@ static void big_file_by_hand(void **state)
 		struct feed feed;
 
 		feed_read(f, NULL, 1 << 20, &feed);
-		assert_int_equal(feed_find(&feed, "big", NULL)->content.size, 5000005);
+		assert_int_equal(feed_get(&feed, "big", NULL)->content.size, 5000005);
 		feed_fini(&feed);
 	}
 }
@@ -109,9 +109,9 @@ static void edits_while_down(void **state)
 	assert_null(feed_find(&feed, "d", NULL));
 	assert_null(feed_find(&feed, "b", NULL));
 	assert_non_null(feed_find(&feed, "new", NULL));
-	moved_id = feed_find(&feed, "top", NULL)->node;
+	moved_id = feed_get(&feed, "top", NULL)->node;
 	assert_memory_equal(&moved_id, &a, sizeof(a));
-	moved_id = feed_find(&feed, "e", NULL)->node;
+	moved_id = feed_get(&feed, "e", NULL)->node;
 	assert_memory_equal(&moved_id, &d, sizeof(d));
 	feed_fini(&feed);
 	feed_wait(f, "c", "changed while down", false);
