@@ -43,6 +43,14 @@ static void told(struct fixture *f, const struct id *node, uint64_t c, uint8_t c
 	base_row_fini(&row);
 }
 
+static void expect_c(struct fixture *f, const struct id *node, uint64_t c)
+{
+	struct base_row row = row_of(f, node);
+
+	assert_int_equal(row.state.c, c);
+	base_row_fini(&row);
+}
+
 static void finish(struct fixture *f)
 {
 	assert_int_equal(outbox_forget(f->capture), 0);
@@ -82,22 +90,15 @@ static void test_other_content(void **state)
 	struct fixture *f = *state;
 	struct id older = make(f, &ID_ROOT, "older", 4), same = make(f, &ID_ROOT, "same", 5),
 		  newer = make(f, &ID_ROOT, "newer", 6);
-	struct base_row row;
 
 	assert_int_equal(rebase_begin(f->state), 0);
 	told(f, &older, 3, 1);
 	told(f, &same, 5, 1);
 	told(f, &newer, 7, 1);
 	finish(f);
-	row = row_of(f, &older);
-	assert_int_equal(row.state.c, 0);
-	base_row_fini(&row);
-	row = row_of(f, &same);
-	assert_int_equal(row.state.c, 0);
-	base_row_fini(&row);
-	row = row_of(f, &newer);
-	assert_int_equal(row.state.c, 6);
-	base_row_fini(&row);
+	expect_c(f, &older, 0);
+	expect_c(f, &same, 0);
+	expect_c(f, &newer, 6);
 	assert_string_equal(queue(f), "W W W");
 	fixture_reopen(f);
 	assert_string_equal(queue(f), "W W W");

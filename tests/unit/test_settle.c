@@ -90,6 +90,18 @@ static void test_made_what_was_moved(void **state)
 	expect_remote(f, &ours, true, 5);
 }
 
+/* t is agreed; we have replaced it by a new file. */
+static void replace_t(
+	struct fixture *f, struct id *ret_theirs, struct id *ret_ours, struct outbox *ret_outbox)
+{
+	write_file(f, "t", "");
+	*ret_theirs = agree(f, &ID_ROOT, "t", 3);
+	do_create(f, "", "new", KIND_FILE);
+	*ret_ours = node_of(f, "new");
+	do_rename(f, "new", "t", 0);
+	*ret_outbox = collect(f, 2);
+}
+
 /* They wrote t, we replaced it by an equal file: theirs stays, ours goes; theirs is not forgotten. */
 static void test_replaced_by_an_equal_one(void **state)
 {
@@ -98,12 +110,7 @@ static void test_replaced_by_an_equal_one(void **state)
 	struct result r[2];
 	struct outbox o;
 
-	write_file(f, "t", "");
-	theirs = agree(f, &ID_ROOT, "t", 3);
-	do_create(f, "", "new", KIND_FILE);
-	ours = node_of(f, "new");
-	do_rename(f, "new", "t", 0);
-	o = collect(f, 2);
+	replace_t(f, &theirs, &ours, &o);
 	r[0] = result_of(OUTCOME_OK, &ours, 6, 6);
 	r[1] = result_of(OUTCOME_SAME, &theirs, 7, 5);
 	answer(f, &o, r);
@@ -130,12 +137,7 @@ static void test_replaced_by_a_refused_one(void **state)
 	struct result r[2];
 	struct outbox o;
 
-	write_file(f, "t", "");
-	theirs = agree(f, &ID_ROOT, "t", 3);
-	do_create(f, "", "new", KIND_FILE);
-	ours = node_of(f, "new");
-	do_rename(f, "new", "t", 0);
-	o = collect(f, 2);
+	replace_t(f, &theirs, &ours, &o);
 	r[0] = result_of(OUTCOME_REJECT, &ours, 0, 0);
 	r[1] = result_of(OUTCOME_SUPERSEDED, &ours, 0, 0);
 	answer(f, &o, r);
