@@ -224,10 +224,10 @@ static int settle_missing(struct walk *w)
 	uint64_t limit = nodes > 2 * HELD_MIN ? (uint64_t)nodes / 2 : HELD_MIN;
 	int r;
 
-	missing_filter(&w->found, w->missing, &w->missing_count);
-	r = missing_expand(&w->found, &w->missing, &w->missing_count);
+	missing_filter(&s->config, w->missing, &w->missing_count);
+	r = missing_expand(&s->config, &w->missing, &w->missing_count);
 	if (!r)
-		r = missing_in_queue(&w->found, &w->lost, &w->lost_count);
+		r = missing_in_queue(&s->config, &w->lost, &w->lost_count);
 	if (r)
 		return r;
 	if (w->merging)

@@ -7,20 +7,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include <syncfs/io.h>
 #include <syncfs/limits.h>
-#include <syncfs/log.h>
 #include <syncfs/record.h>
 
 #include "capture.h"
 #include "rescan_torn.h"
 #include "syncstate.h"
-
-#define RESTORE_AT_ONCE 256 /* the view waits meanwhile */
 
 static void lock(struct found_context *f)
 {
@@ -41,10 +37,16 @@ static int queue(struct found_context *f, struct record *r, const struct stat_id
 	return capture_found(f->config->capture, f->aliases, r, object);
 }
 
-/* Nothing is there, or what was on the way to it is none any more; another error proves nothing. */
-static bool proves_absence(int r)
+static int queue_removal(struct found_context *f, const struct missing *m)
 {
-	return r == -ENOENT || r == -ENOTDIR || r == -ELOOP || r == -EXDEV;
+	struct record r = {.op = m->kind == KIND_DIR ? OP_RMDIR : OP_UNLINK,
+		.kind = m->kind,
+		.node = m->node,
+		.parent = m->parent,
+		.name = m->name};
+	const struct stat_id none = {0};
+
+	return queue(f, &r, &none);
 }
 
 /*
@@ -72,7 +74,7 @@ static int is_at_old_place(struct found_context *f, const struct id *node, const
 	dirfd = tree_open_dir(f->config->tree, slash ? (char *)path.data : "");
 	r = dirfd < 0 ? dirfd : tree_stat(dirfd, slash ? slash + 1 : (char *)path.data, &now);
 	if (r)
-		return proves_absence(r) ? 0 : r;
+		return missing_proves(r) ? 0 : r;
 	*ret_taken = !stat_id_same_object(&now, object);
 	return !*ret_taken;
 }
@@ -86,24 +88,14 @@ struct holder {
 static int remove_replaced(struct found_context *f, const struct scan_entry *e, const struct id *parent,
 	const struct id *node, enum kind kind)
 {
-	struct missing m = {
-		.node = *node, .parent = *parent, .kind = kind, .name = (char *)(uintptr_t)e->name};
 	struct missing *list = NULL;
 	size_t count = 0;
-	int r = missing_add(&list, &count, &m.node, m.kind, &m.parent, m.name);
+	int r = missing_add(&list, &count, node, kind, parent, e->name);
 
 	if (!r)
-		r = missing_expand(f, &list, &count);
-	for (size_t i = 0; i < count && !r; i++) {
-		struct record rec = {.op = list[i].kind == KIND_DIR ? OP_RMDIR : OP_UNLINK,
-			.kind = list[i].kind,
-			.node = list[i].node,
-			.parent = list[i].parent,
-			.name = list[i].name};
-		const struct stat_id none = {0};
-
-		r = queue(f, &rec, &none);
-	}
+		r = missing_expand(f->config, &list, &count);
+	for (size_t i = 0; i < count && !r; i++)
+		r = queue_removal(f, &list[i]);
 	missing_free(list, count);
 	return r;
 }
@@ -268,70 +260,6 @@ static int parent_now(
 	return r == -ENOENT ? -EAGAIN : r;
 }
 
-/* ---- brought back ---- */
-
-/* Or nobody can tell. */
-static bool is_on_disk(struct found_context *f, const struct missing *m)
-{
-	cleanup_buf struct buf path = BUF_INIT;
-	cleanup_fd int dirfd = -1;
-	struct stat_id now;
-	int r = capture_dir_path(f->config->capture, &m->parent, &path);
-
-	if (!r) {
-		dirfd = tree_open_dir(f->config->tree, buf_cstr(&path) ? buf_cstr(&path) : "");
-		r = dirfd < 0 ? dirfd : tree_stat(dirfd, m->name, &now);
-	}
-	return !proves_absence(r);
-}
-
-static bool is_gone(struct found_context *f, const struct missing *m)
-{
-	return capture_has_name(f->config->capture, &m->node, &m->parent, m->name) && !is_on_disk(f, m);
-}
-
-/* Within a transaction. R, when there is one, is newer than what was agreed. */
-static int restore_name(struct syncstate *s, const struct missing *m)
-{
-	struct node_state told;
-	struct base_row row;
-	int r = syncstate_base_get(s, &m->node, &row);
-
-	if (r)
-		return r == -ENOENT ? 0 : r;
-	r = syncstate_remote_get(s, &m->node, &told);
-	if (r == 0)
-		node_state_fini(&told);
-	else if (r == -ENOENT)
-		r = syncstate_remote_put(s, &row.state);
-	node_state_name_remove(&row.state, &m->parent, m->name);
-	if (!r)
-		r = row.state.names_count ? syncstate_base_put(s, &row) : syncstate_base_delete(s, &m->node);
-	base_row_fini(&row);
-	return r;
-}
-
-static int restore_some(struct found_context *f, const struct missing *list, size_t count, bool undone)
-{
-	struct syncstate *s = f->config->state;
-	bool take[RESTORE_AT_ONCE];
-	int r;
-
-	/* With something of its own under way it is no mere loss of the disk: left to the next scan. */
-	for (size_t i = 0; i < count; i++)
-		take[i] = undone
-			? !is_on_disk(f, &list[i])
-			: is_gone(f, &list[i]) && !capture_is_busy(f->config->capture, &list[i].node);
-	r = syncstate_begin(s, true);
-	if (r)
-		return r;
-	for (size_t i = 0; i < count && !r; i++) {
-		if (take[i])
-			r = restore_name(s, &list[i]);
-	}
-	return syncstate_end(s, r);
-}
-
 /* ---- changed ---- */
 
 /* Within a transaction. What was compared is still agreed; its names may have become others since. */
@@ -471,7 +399,7 @@ static int fetch_again(struct found_context *f, const struct scan_entry *e, cons
 	m = (struct missing){
 		.node = row->state.node, .kind = row->state.kind, .parent = d->parent, .name = d->name};
 	if (!r)
-		r = restore_some(f, &m, 1, false);
+		r = missing_restore(f->config, &m, 1, false);
 	return r ? r : 1;
 }
 
@@ -518,170 +446,27 @@ int found_changed(struct found_context *f, const struct scan_entry *e, const str
 
 /* ---- missing ---- */
 
-int missing_add(struct missing **list, size_t *count, const struct id *node, enum kind kind,
-	const struct id *parent, const char *name)
-{
-	struct missing *more = *list;
-
-	if ((*count & (*count - 1)) == 0) {
-		more = realloc(*list, (*count ? *count * 2 : 1) * sizeof(*more));
-		if (!more)
-			return -ENOMEM;
-		*list = more;
-	}
-	more[*count] = (struct missing){.node = *node, .kind = kind, .parent = *parent, .name = strdup(name)};
-	if (!more[*count].name)
-		return -ENOMEM;
-	++*count;
-	return 0;
-}
-
-void missing_free(struct missing *list, size_t count)
-{
-	for (size_t i = 0; i < count; i++)
-		free(list[i].name);
-	free(list);
-}
-
-struct gather {
-	struct missing *list;
-	size_t count;
-	struct id parent;
-};
-
-static int gather_child(void *arg, const struct child_row *row)
-{
-	struct gather *g = arg;
-
-	return missing_add(&g->list, &g->count, &row->node, row->kind, &g->parent, row->name);
-}
-
-/* Breadth first into the list, then turned round: what lies deeper comes first. */
-int missing_expand(struct found_context *f, struct missing **list, size_t *count)
-{
-	struct gather g = {.list = *list, .count = *count};
-	int r = 0;
-
-	for (size_t i = 0; i < g.count && !r; i++) {
-		if (g.list[i].kind != KIND_DIR)
-			continue;
-		g.parent = g.list[i].node;
-		r = syncstate_peek_children(f->config->state, &g.parent, gather_child, &g);
-	}
-	for (size_t i = 0; i < g.count / 2; i++) {
-		struct missing m = g.list[i];
-
-		g.list[i] = g.list[g.count - 1 - i];
-		g.list[g.count - 1 - i] = m;
-	}
-	*list = g.list;
-	*count = g.count;
-	return r;
-}
-
-/* How deep a missing name lies, by its path, for those that only the queue knows; 0: it is not missing. */
-static size_t lost_depth(struct found_context *f, const struct queued_name *q)
-{
-	const struct missing m = {.node = q->node, .parent = q->parent, .name = q->name};
-	cleanup_buf struct buf path = BUF_INIT;
-	struct id at;
-
-	if (capture_dir_path(f->config->capture, &q->parent, &path) || is_on_disk(f, &m))
-		return 0;
-	if (syncstate_peek_name(f->config->state, &q->parent, q->name, &at) == 0 && id_equal(&at, &q->node))
-		return 0; /* found missing by the walk */
-	return path.len + 1;
-}
-
-struct lost {
-	struct queued_name *name;
-	size_t depth;
-};
-
-static int deeper_first(const void *a, const void *b)
-{
-	size_t x = ((const struct lost *)a)->depth, y = ((const struct lost *)b)->depth;
-
-	return x < y ? 1 : x > y ? -1 : 0;
-}
-
-static int lost_sort(struct found_context *f, struct queued_name *names, size_t count,
-	struct missing **ret_list, size_t *ret_count)
-{
-	struct lost *lost = calloc(count ? count : 1, sizeof(*lost));
-	size_t n = 0;
-	int r = lost ? 0 : -ENOMEM;
-
-	for (size_t i = 0; i < count && !r; i++) {
-		lost[n] = (struct lost){&names[i], lost_depth(f, &names[i])};
-		n += lost[n].depth > 0;
-	}
-	if (!r)
-		qsort(lost, n, sizeof(*lost), deeper_first);
-	for (size_t i = 0; i < n && !r; i++)
-		r = missing_add(ret_list, ret_count, &lost[i].name->node, lost[i].name->kind,
-			&lost[i].name->parent, lost[i].name->name);
-	free(lost);
-	return r;
-}
-
-int missing_in_queue(struct found_context *f, struct missing **ret_list, size_t *ret_count)
-{
-	struct queued_name *names = NULL;
-	size_t count = 0;
-	int r = capture_queued_names(f->config->capture, &names, &count);
-
-	*ret_list = NULL;
-	*ret_count = 0;
-	if (!r)
-		r = lost_sort(f, names, count, ret_list, ret_count);
-	for (size_t i = 0; i < count; i++)
-		free(names[i].name);
-	free(names);
-	return r;
-}
-
-void missing_filter(struct found_context *f, struct missing *list, size_t *count)
-{
-	size_t n = 0;
-
-	for (size_t i = 0; i < *count; i++) {
-		if (is_gone(f, &list[i]))
-			list[n++] = list[i];
-		else
-			free(list[i].name);
-	}
-	*count = n;
-}
-
 int found_missing(struct found_context *f, const struct missing *m)
 {
-	struct record r = {.op = m->kind == KIND_DIR ? OP_RMDIR : OP_UNLINK,
-		.kind = m->kind,
-		.node = m->node,
-		.parent = m->parent,
-		.name = m->name};
-	const struct stat_id none = {0};
 	int error = 0;
 
 	lock(f);
-	if (is_gone(f, m))
-		error = queue(f, &r, &none);
+	if (missing_is_gone(f->config, m))
+		error = queue_removal(f, m);
 	unlock(f);
 	return error == -EAGAIN ? 0 : error;
 }
-
-/* ---- restored, outside of a look ---- */
 
 int found_restore(struct found_context *f, const struct missing *list, size_t count, bool undone)
 {
 	int r = 0;
 
-	for (size_t at = 0; at < count && !r; at += RESTORE_AT_ONCE) {
+	for (size_t at = 0; at < count && !r; at += MISSING_AT_ONCE) {
 		size_t left = count - at;
 
 		lock(f);
-		r = restore_some(f, list + at, left < RESTORE_AT_ONCE ? left : RESTORE_AT_ONCE, undone);
+		r = missing_restore(
+			f->config, list + at, left < MISSING_AT_ONCE ? left : MISSING_AT_ONCE, undone);
 		unlock(f);
 	}
 	return r;

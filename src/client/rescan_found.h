@@ -7,19 +7,13 @@
 #include <syncfs/change.h>
 
 #include "rescan.h"
+#include "rescan_missing.h"
 
 struct found_context {
 	const struct rescan_config *config;
 	uint64_t differences;
 	uint64_t aliases; /* capture_aliases() since the locks are held */
 	bool doubt; /* after a power loss: what is torn does not count */
-};
-
-/* A name of the agreed state that is not on disk. */
-struct missing {
-	struct id node, parent;
-	enum kind kind;
-	char *name;
 };
 
 /*
@@ -33,21 +27,7 @@ int found_changed(struct found_context *f, const struct scan_entry *e, const str
 /* Gone, if it still is. */
 int found_missing(struct found_context *f, const struct missing *m);
 
-/* They come back from the server: what was agreed of them becomes what is to be applied. undone: what took
- * them away has left the queue again, whatever else is in it. */
+/* They come back from the server, see missing_restore(). */
 int found_restore(struct found_context *f, const struct missing *list, size_t count, bool undone);
-
-int missing_add(struct missing **list, size_t *count, const struct id *node, enum kind kind,
-	const struct id *parent, const char *name);
-/* Leaves out those that are only elsewhere: renamed, and queued as such. */
-void missing_filter(struct found_context *f, struct missing *list, size_t *count);
-/*
- * Names that only the queue has, of objects that are not on disk: a power cut has kept the journal and not
- * them, or somebody has removed them while nobody looked. What lies deeper comes first.
- */
-int missing_in_queue(struct found_context *f, struct missing **ret_list, size_t *ret_count);
-/* Adds what lay below missing directories, so that contents come before their directory. */
-int missing_expand(struct found_context *f, struct missing **list, size_t *count);
-void missing_free(struct missing *list, size_t count);
 
 #endif
