@@ -99,8 +99,8 @@ int outbox_forget(struct capture *c);
 int outbox_forget_unknown(struct capture *c);
 
 /*
- * Waits for more while operations keep coming: until max are pending, none came for a moment, a call waits for
- * the server, or deadline_ms.
+ * Waits for more while operations keep coming: until max are pending, none came for a moment, a call waits
+ * for the server, or deadline_ms.
  */
 void outbox_gather(struct capture *c, size_t max, uint64_t deadline_ms);
 /* Waits for work, at most until deadline_ms. False: stopping. */
