@@ -157,12 +157,13 @@ static int wait_sent(struct session_run *s, uint64_t deadline_ms, const struct c
 		bool scanned;
 
 		mutex_lock(&s->lock);
-		scanned = s->rescan ? rescan_first_is_done(s->rescan) : !s->fetching;
+		scanned = !s->merge && s->rescan && rescan_first_is_done(s->rescan);
 		mutex_unlock(&s->lock);
 		if (!r && scanned)
 			return 0;
-		if (!r) {
-			/* What the first scan finds was done before the call, too. */
+		if (!r || r == -ECANCELED) {
+			/* What the first scan finds was done before the call, too; a merge forgets the queue
+			 * and has a first scan of its own. */
 			mutex_lock(&s->lock);
 			cond_wait_until(&s->changed, &s->lock, clock_mono_ms() + 20);
 			mutex_unlock(&s->lock);

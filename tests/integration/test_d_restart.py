@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -365,9 +366,12 @@ def test_new_epoch(world):
     os.unlink(a / "removed")
     write(a / "written", "while it was down")
     world.run(command)
-    server.start()
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(a.wait)
+        server.start()
+        waits.result()
+    assert has(os.path.join(server.root, "written"), "while it was down"), "who waits waits through the merge"
     wait_until(lambda: has(a / "removed", "here when the epoch ends"), 30, "nothing is deleted by a merge")
-    wait_until(lambda: has(os.path.join(server.root, "written"), "while it was down"), 30, "what was made here arrives")
     wait_same(a.path, server.root)
     assert not conflict_copies(server.root)
     assert b"are as the server has them" in a.log()
