@@ -20,15 +20,14 @@ static int gone(void *arg, const struct hash *content)
 
 static int collect(struct store *s)
 {
-	int64_t now = clock_wall_ns();
-	int r = content_chunks_sweep(&s->content, now - CHUNK_HOURS * HOUR_NS);
+	int r = content_chunks_sweep(&s->content, clock_wall_ns() - CHUNK_HOURS * HOUR_NS);
 
 	MUTEX_GUARD(&s->lock);
 	if (r == 0)
 		r = meta_begin(s->meta, true);
 	if (r < 0)
 		return r;
-	r = meta_history_expire(s->meta, now - HISTORY_DAYS * 24 * HOUR_NS, gone, s);
+	r = meta_history_expire(s->meta, txn_history_ns(s) - HISTORY_DAYS * 24 * HOUR_NS, gone, s);
 	if (r == 0)
 		r = meta_content_gc(s->meta);
 	if (r == 0)

@@ -129,6 +129,8 @@ int meta_history_put(struct meta *m, const struct id *node, uint64_t c, const st
 int meta_history_had(struct meta *m, const struct id *node, const struct hash *content);
 /* 1, 0: the node's version c had it. */
 int meta_history_has(struct meta *m, const struct id *node, uint64_t c, const struct content *content);
+/* When the newest row was put; 0: there is none. */
+int meta_history_newest(struct meta *m, int64_t *ret_replaced_at_ns);
 /* Drops rows older than before_ns; gone() hears of each content that no row of history has any more. */
 int meta_history_expire(
 	struct meta *m, int64_t before_ns, int (*gone)(void *arg, const struct hash *content), void *arg);

@@ -249,6 +249,22 @@ int meta_history_has(struct meta *m, const struct id *node, uint64_t c, const st
 	return meta_any(m, st);
 }
 
+int meta_history_newest(struct meta *m, int64_t *ret_replaced_at_ns)
+{
+	sqlite3_stmt *st = meta_use(m, "SELECT max(replaced_at) FROM history");
+	int r;
+
+	if (!st)
+		return -EIO;
+	r = meta_step(m, st);
+	if (r < 0)
+		return r;
+	*ret_replaced_at_ns = r ? sqlite3_column_int64(st, 0) : 0;
+	if (r)
+		meta_end(st);
+	return 0;
+}
+
 int meta_history_expire(
 	struct meta *m, int64_t before_ns, int (*gone)(void *arg, const struct hash *content), void *arg)
 {

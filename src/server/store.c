@@ -148,6 +148,8 @@ static int open_files(struct store *s, const struct store_config *config, struct
 	if (r == 0)
 		r = load(s, config, is_new, why);
 	if (r == 0)
+		r = txn_history_start(s);
+	if (r == 0)
 		r = txn_redo(s);
 	if (r == 0)
 		r = meta_open(path, true, &s->reader, why);

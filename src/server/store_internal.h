@@ -64,6 +64,8 @@ struct store {
 	atomic_bool failed;
 	atomic_uint_fast64_t commits, requests_same, rescan_wanted;
 	atomic_uint_fast64_t want_news, want_news_ms;
+	int64_t history_ns; /* its newest at the start */
+	uint64_t history_from_ms;
 	pthread_t gc;
 	struct stop *stop;
 	bool gc_runs;
@@ -255,6 +257,12 @@ int txn_commit(struct txn *x);
 void txn_rollback(struct txn *x);
 /* What an earlier process left open. */
 int txn_redo(struct store *s);
+/*
+ * How old a content of the history is, is told in time that the server has run since, going on from the
+ * newest that is there: a wall clock that jumps would end what others can still bring back.
+ */
+int txn_history_start(struct store *s);
+int64_t txn_history_ns(const struct store *s);
 void result_pack(const struct result *r, struct buf *out);
 int result_unpack(const void *bytes, size_t len, struct result *ret_result);
 

@@ -132,6 +132,17 @@ static int env_node_get(void *arg, const struct id *node, struct node_state *ret
 	return r;
 }
 
+int txn_history_start(struct store *s)
+{
+	s->history_from_ms = clock_mono_ms();
+	return meta_history_newest(s->meta, &s->history_ns);
+}
+
+int64_t txn_history_ns(const struct store *s)
+{
+	return s->history_ns + (int64_t)(clock_mono_ms() - s->history_from_ms) * 1000000;
+}
+
 static int env_node_put(void *arg, const struct node_state *n)
 {
 	struct txn *x = arg;
@@ -159,7 +170,7 @@ static int env_node_put(void *arg, const struct node_state *n)
 		return 0;
 	x->old = old.content;
 	x->old_node = n->node;
-	return meta_history_put(x->s->meta, &n->node, old.c, &old.content, clock_wall_ns());
+	return meta_history_put(x->s->meta, &n->node, old.c, &old.content, txn_history_ns(x->s));
 }
 
 static int env_dentry_get(
