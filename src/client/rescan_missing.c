@@ -20,19 +20,37 @@ bool missing_proves(int r)
 	return r == -ENOENT || r == -ENOTDIR || r == -ELOOP || r == -EXDEV;
 }
 
-/* Or nobody can tell. */
-static bool is_on_disk(const struct rescan_config *c, const struct missing *m)
+static int stat_missing(const struct rescan_config *c, const struct missing *m, struct stat_id *ret_now)
 {
 	cleanup_buf struct buf path = BUF_INIT;
 	cleanup_fd int dirfd = -1;
-	struct stat_id now;
 	int r = capture_dir_path(c->capture, &m->parent, &path);
 
-	if (!r) {
-		dirfd = tree_open_dir(c->tree, buf_cstr(&path) ? buf_cstr(&path) : "");
-		r = dirfd < 0 ? dirfd : tree_stat(dirfd, m->name, &now);
-	}
-	return !missing_proves(r);
+	if (r)
+		return r;
+	dirfd = tree_open_dir(c->tree, buf_cstr(&path) ? buf_cstr(&path) : "");
+	return dirfd < 0 ? dirfd : tree_stat(dirfd, m->name, ret_now);
+}
+
+/* Or nobody can tell. */
+static bool is_on_disk(const struct rescan_config *c, const struct missing *m)
+{
+	struct stat_id now;
+
+	return !missing_proves(stat_missing(c, m, &now));
+}
+
+/* Nothing lies there, or what is known as another one, though the name is this one's. */
+static bool is_not_there(const struct rescan_config *c, const struct missing *m)
+{
+	struct stat_id now;
+	struct id node;
+	int r = stat_missing(c, m, &now);
+
+	if (r)
+		return missing_proves(r);
+	return capture_has_name(c->capture, &m->node, &m->parent, m->name) &&
+		capture_resolve(c->capture, &now, &node) == 0 && !id_equal(&node, &m->node);
 }
 
 bool missing_is_gone(const struct rescan_config *c, const struct missing *m)
@@ -70,7 +88,7 @@ int missing_restore(const struct rescan_config *c, const struct missing *list, s
 	/* With something of its own under way it is no mere loss of the disk: left to the next scan. */
 	for (size_t i = 0; i < count; i++)
 		take[i] = undone
-			? !is_on_disk(c, &list[i])
+			? is_not_there(c, &list[i])
 			: missing_is_gone(c, &list[i]) && !capture_is_busy(c->capture, &list[i].node);
 	r = syncstate_begin(s, true);
 	if (r)

@@ -126,6 +126,21 @@ static void test_replaced(void **state)
 	assert_false(is_there(f, "doc") || is_there(f, "new"));
 }
 
+/* Moved away before that, and another one has its old name: that one is not taken for it. */
+static void test_name_used_again(void **state)
+{
+	struct fixture *f = *state;
+	struct id doc = make_file(f, "doc", "text");
+
+	do_rename(f, "doc", "moved", 0);
+	do_create(f, "", "doc", KIND_FILE);
+	do_write(f, "moved", "");
+	assert_int_equal(repair(f), 1);
+	assert_string_equal(queue(f), "Cdoc");
+	expect_fetch(f, &doc, "doc");
+	assert_true(is_there(f, "doc"));
+}
+
 /* Under one of two names, and the other one was replaced, too. */
 static void test_replaced_twice(void **state)
 {
@@ -284,6 +299,7 @@ int main(void)
 		TEST(test_whole_files_stay),
 		TEST(test_torn_files),
 		TEST(test_replaced),
+		TEST(test_name_used_again),
 		TEST(test_replaced_twice),
 		TEST(test_replaced_unheard),
 		TEST(test_synced),
