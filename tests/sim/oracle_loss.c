@@ -57,26 +57,38 @@ static void lose_by_hand(struct oracle *o)
 }
 
 /* The people of the client had it last, and it may not have left yet. */
-static bool is_only_of(const struct oracle *o, const struct version *w, unsigned client)
+static bool is_only_of(const struct version *w, unsigned client)
 {
-	(void)o;
 	return w->client == client || (w->again && w->whole);
 }
 
+static bool *held_by(struct oracle *o, unsigned client)
+{
+	struct holding h = {.o = o, .held = calloc(o->versions_count + 1, sizeof(bool))};
+
+	if (!h.held)
+		abort();
+	if (client < o->count) /* a clone is still to come */
+		(void)disk_walk(o->clients[client].machine.disk, HOST_BACKING, note_held, &h);
+	return h.held;
+}
+
+/* What others have made may be here only, too: since the server was put back. */
 static void lose(struct oracle *o, unsigned client, bool synced_too)
 {
-	bool *held = held_elsewhere(o, client);
+	bool *held = held_elsewhere(o, client), *here = held_by(o, client);
 
 	for (unsigned v = 1; v < o->versions_count; v++) {
 		struct version *w = &o->versions[v];
 
-		if (held[v] || (w->synced && !synced_too) || !is_only_of(o, w, client))
+		if (held[v] || (w->synced && !synced_too) || (!here[v] && !is_only_of(w, client)))
 			continue;
 		if (!w->lost && w->finished && !w->used_up)
 			sim_trace("oracle: client %u may lose v%u", client, v);
 		w->lost = true;
 	}
 	free(held);
+	free(here);
 }
 
 void oracle_image(struct oracle *o, unsigned client)
