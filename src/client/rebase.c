@@ -108,10 +108,12 @@ int rebase_fetch(struct syncstate *s, struct remote *remote, struct link *link, 
 {
 	struct backoff backoff = {.min_ms = 250, .max_ms = 60000};
 	bool more = true, has_cursor = false;
+	int r = rebase_begin(s); /* what was fetched before it broke off may have died since */
 
+	if (r)
+		return r;
 	while (more) {
 		const char *why;
-		int r;
 
 		if (!link_wait_resumed(link))
 			return -ECANCELED;

@@ -5,6 +5,7 @@
  */
 #include "client_fixture.h"
 
+#include "link.h"
 #include "outbox.h"
 #include "rebase.h"
 
@@ -188,6 +189,24 @@ static void test_begun(void **state)
 	assert_false(rebase_is_merging(f->state) || rebase_is_due(f->state));
 }
 
+/* The fetch was broken off, and begins anew: what has died since is in no page of it. */
+static void test_fetched_in_part(void **state)
+{
+	struct fixture *f = *state;
+	struct id node = make(f, &ID_ROOT, "f", 4);
+	struct link *link = link_new("http://127.0.0.1:1");
+	struct cursor now;
+
+	assert_non_null(link);
+	assert_int_equal(rebase_begin(f->state), 0);
+	told(f, &node, 4, 1);
+	link_stop(link);
+	assert_int_equal(rebase_fetch(f->state, NULL, link, &client, &now), -ECANCELED);
+	assert_int_equal(syncstate_peek_remote_count(f->state), 0);
+	assert_true(rebase_is_due(f->state));
+	link_free(link);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -197,6 +216,7 @@ int main(void)
 		TEST(test_name_and_attributes),
 		TEST(test_unknown),
 		TEST(test_begun),
+		TEST(test_fetched_in_part),
 	};
 
 	return cmocka_run_group_tests_name("rebase", tests, NULL, NULL);
