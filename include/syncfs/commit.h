@@ -81,6 +81,11 @@ struct commit_sender {
 int commit_apply(const struct commit_env *env, const struct commit_sender *sender, const struct op *op,
 	struct result *ret_result);
 
+/* For what the rules do not know: nothing changes. Operations that follow are judged as after a move that has
+ * lost. */
+int commit_refuse(const struct commit_env *env, const struct op *op, int code, const char *reason,
+	struct result *ret_result);
+
 /* tag(seq) = first 8 bytes of SHA-256 of (previous tag, node, seq, opid); never 0. */
 uint64_t commit_tag(
 	uint64_t previous_tag, uint64_t seq, const struct id *client, uint64_t opno, const struct id *node);

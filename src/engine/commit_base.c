@@ -98,7 +98,8 @@ int commit_base(struct commit *c, int64_t base, enum base_kind kind, struct base
 			b.l = own->l;
 			b.outcome = own->outcome;
 			b.node = own->node;
-		} else if (r >= 0 && kind == BASE_OF_L && commit_has_lost(own->outcome)) {
+		} else if (r >= 0 && kind == BASE_OF_L &&
+			(commit_has_lost(own->outcome) || own->outcome == OUTCOME_REJECT)) {
 			b.stayed[0] = own->l;
 			b.stayed[1] = own->a;
 		}

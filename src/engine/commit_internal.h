@@ -31,7 +31,8 @@ struct base {
 	bool own;
 	uint64_t version; /* of the asked-for kind */
 	uint64_t l;
-	uint64_t stayed[2]; /* own, of l, lost: versions of the names that it has left where they were; 0 */
+	uint64_t stayed[2]; /* own, of l, lost or refused: versions of the names that it has left where they
+			       were; 0 */
 	enum outcome outcome; /* own */
 	struct id node; /* own */
 };

@@ -67,14 +67,6 @@ static int repeat(struct txn *x, const struct id *client, const struct op *op, c
 	return hash_equal(&was, digest) ? result_unpack(packed.data, packed.len, ret_result) : -EKEYREJECTED;
 }
 
-static int rejected(const struct op *op, int code, const char *reason, struct result *ret_result)
-{
-	*ret_result =
-		(struct result){.outcome = OUTCOME_REJECT, .opno = op->opno, .node = op->node, .code = code};
-	ret_result->reason = strdup(reason);
-	return ret_result->reason ? 0 : -ENOMEM;
-}
-
 static int missing(const struct op *op, const struct prepared *p, struct result *ret_result)
 {
 	struct hash *copy = reallocarray(NULL, p->missing_count, sizeof(*copy));
@@ -99,11 +91,11 @@ static int judge_new(struct txn *x, struct store_request *q, size_t i, const str
 	struct result *result = &q->results[i];
 	int r;
 
+	x->results = q->results;
+	x->results_count = i;
 	if (p->code) {
-		r = rejected(op, p->code, p->reason, result);
+		r = txn_refuse(x, sender, op, p->code, p->reason, result);
 	} else {
-		x->results = q->results;
-		x->results_count = i;
 		r = txn_apply(x, sender, op, p, result);
 		if (r == -ENODATA) {
 			p->code = -ENODATA;

@@ -252,6 +252,9 @@ int txn_begin_known(struct txn *x, struct store *s);
 /* -ENODATA: content to be brought back is no more: undo all, and reject this one. */
 int txn_apply(struct txn *x, const struct commit_sender *sender, const struct op *op,
 	struct prepared *prepared, struct result *ret_result);
+/* Without judging it. */
+int txn_refuse(struct txn *x, const struct commit_sender *sender, const struct op *op, int code,
+	const char *reason, struct result *ret_result);
 /* COMMIT, place, sync, clear. The transaction is over in any case. -EIO: terminal. */
 int txn_commit(struct txn *x);
 void txn_rollback(struct txn *x);

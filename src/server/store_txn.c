@@ -311,12 +311,26 @@ void txn_rollback(struct txn *x)
 	txn_fini(x, true);
 }
 
+static struct commit_env env_of(struct txn *x)
+{
+	return (struct commit_env){x, env_node_get, env_node_put, env_dentry_get, env_dentry_put,
+		env_dentry_del, env_has_children, env_last_name_get, env_last_name_put, env_alias_get,
+		env_alias_put, env_own_result, env_had, env_seq_next, txn_emit};
+}
+
+int txn_refuse(struct txn *x, const struct commit_sender *sender, const struct op *op, int code,
+	const char *reason, struct result *ret_result)
+{
+	const struct commit_env env = env_of(x);
+
+	x->sender = sender;
+	return commit_refuse(&env, op, code, reason, ret_result);
+}
+
 int txn_apply(struct txn *x, const struct commit_sender *sender, const struct op *op,
 	struct prepared *prepared, struct result *ret_result)
 {
-	const struct commit_env env = {x, env_node_get, env_node_put, env_dentry_get, env_dentry_put,
-		env_dentry_del, env_has_children, env_last_name_get, env_last_name_put, env_alias_get,
-		env_alias_put, env_own_result, env_had, env_seq_next, txn_emit};
+	const struct commit_env env = env_of(x);
 	int r;
 
 	x->sender = sender;

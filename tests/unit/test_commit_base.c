@@ -93,6 +93,22 @@ static void test_own_copy_not_linked(void **state)
 	EXPECT_NAMES(3, 1);
 }
 
+/* A move that is refused leaves the names, too. */
+static void test_refused_moves(void **state)
+{
+	with_f();
+	REJECT(mv(B, F, ROOT, "f", L1, ROOT, RESERVED_NAME), -EPERM);
+	OK(rm(B, F, ROOT, RESERVED_NAME, C1, own(B)));
+	assert_true(is_dead(F));
+	/* Unless it was elsewhere already. */
+	OK(file(A, 2, ROOT, "g", 2));
+	OK(mv(A, 2, ROOT, "g", own(A), ROOT, "h"));
+	LOST(mv(B, 2, ROOT, "g", 3, ROOT, "i"));
+	REJECT(mv(B, 2, ROOT, "i", own(B), ROOT, RESERVED_NAME), -EPERM);
+	LOST(rm(B, 2, ROOT, RESERVED_NAME, 3, own(B)));
+	EXPECT_NAMES(1, 0);
+}
+
 /* Replaced under one of several names: no content is replaced, so none need be known, and no copy goes. */
 static void test_one_name_replaced(void **state)
 {
@@ -376,6 +392,7 @@ int main(void)
 		T(test_one_name_replaced),
 		T(test_lost_moves),
 		T(test_lost_half),
+		T(test_refused_moves),
 		T(test_lost_replacing),
 		T(test_kept_link_replaced),
 		T(test_same_in_another_directory),

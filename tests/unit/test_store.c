@@ -169,6 +169,49 @@ static void brings_back_at_once(void **state)
 	assert_false(disk_has(f, "c"));
 }
 
+static struct op *add_removal(struct fixture *f, struct id node, const char *name)
+{
+	struct op *op = add_op(f, OP_UNLINK, node);
+
+	op->parent = ID_ROOT;
+	op->name = (char *)(uintptr_t)name;
+	return op;
+}
+
+/* What was to swap with a file that can not come back stays where it was, and goes when that was all of it.
+ */
+static void cannot_bring_back(void **state)
+{
+	static const enum outcome expected[] = {OUTCOME_OK, OUTCOME_REJECT, OUTCOME_OK};
+	struct fixture *f = *state;
+	struct id a = add_file(f, ID_ROOT, "a", "precious"), b;
+	struct content was = f->ops[0].content;
+	struct batch_reply reply;
+	uint64_t opno;
+	struct op *op;
+
+	send_all(f, OUTCOME_OK);
+	add_removal(f, a, "a");
+	send_all(f, OUTCOME_OK);
+	assert_int_equal(content_history_drop(&f->store->content, &was.hash), 0);
+	b = add_file(f, ID_ROOT, "b", "came and went");
+	op = add_op(f, OP_EXCHANGE, a);
+	op->parent = op->new_parent = ID_ROOT;
+	op->name = (char *)(uintptr_t) "a";
+	op->new_name = (char *)(uintptr_t) "b";
+	op->other = b;
+	op->other_base_l = -(int64_t)(op->opno - 1);
+	op = add_removal(f, b, "a");
+	op->base_l = -(int64_t)(op->opno - 1);
+	assert_int_equal(send_ops(f, &reply, &opno), 0);
+	assert_int_equal(reply.results_count, 3);
+	for (size_t i = 0; i < 3; i++)
+		assert_int_equal(reply.results[i].outcome, expected[i]);
+	assert_int_equal(reply.results[1].code, -ENODATA);
+	batch_reply_fini(&reply);
+	assert_false(disk_has(f, "b"));
+}
+
 /* One operation may end two nodes: the replaced one, and the mover, which is equal to what has its name. */
 static void keeps_all_that_one_operation_ends(void **state)
 {
@@ -542,6 +585,7 @@ int main(void)
 		STORE_TEST(closed_modes),
 		STORE_TEST(brings_back_from_history),
 		STORE_TEST(brings_back_at_once),
+		STORE_TEST(cannot_bring_back),
 		STORE_TEST(keeps_all_that_one_operation_ends),
 		STORE_TEST(survives_restart),
 		STORE_TEST(repeats_have_one_effect),
