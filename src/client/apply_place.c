@@ -219,6 +219,30 @@ static int add_link(struct round *rd, struct job *j, const struct dentry *d)
 
 /* ---- a new node ---- */
 
+/*
+ * It lies there already, but S has it without a name: when ours was settled, the name was still another's,
+ * whom the round before has displaced. S gets the name; what else R says is for the next round.
+ */
+static int found_at(struct round *rd, struct job *j, const struct spot *s)
+{
+	struct base_row row;
+	int r = syncstate_peek_base(rd->config->state, &j->r.node, &row);
+
+	if (r)
+		return -EAGAIN;
+	if (row.state.names_count || !stat_id_same_object(&row.disk, &s->now)) {
+		base_row_fini(&row);
+		return -EAGAIN;
+	}
+	j->s = row;
+	j->has_s = true;
+	rd->retry = true;
+	r = node_state_name_add(&j->s.state, &s->parent, s->name, 0);
+	if (!r)
+		r = apply_bind(rd, j);
+	return r ? r : -EAGAIN;
+}
+
 static int create_at(struct round *rd, struct job *j, struct spot *s)
 {
 	struct job *other = NULL;
@@ -226,6 +250,8 @@ static int create_at(struct round *rd, struct job *j, struct spot *s)
 	enum holder holder;
 	int r = spot_look(rd, j, s, &holder, &other);
 
+	if (!r && holder == HOLDER_SELF)
+		r = found_at(rd, j, s);
 	if (!r)
 		r = make_way(rd, s, &holder, other);
 	if (!r)
