@@ -110,8 +110,10 @@ static bool start_server(struct world *w)
 
 static bool start_client(struct world *w, unsigned c)
 {
-	int r = host_client_start(&w->clients[c], w->adopt[c]);
+	int r;
 
+	oracle_ends(w->oracle, c); /* killed, maybe */
+	r = host_client_start(&w->clients[c], w->adopt[c]);
 	oracle_restarted(w->oracle, c);
 	sim_trace("fault: client %u starts: %d %s", c, r, r ? w->clients[c].why : "");
 	if (!r)
@@ -150,6 +152,7 @@ static void mount_again(struct world *w)
 		why = reply.status.last_error;
 		if (why && strstr(why, "then mount again")) {
 			sim_count("mounted again after an error of the disk");
+			oracle_ends(w->oracle, c);
 			host_client_stop(&w->clients[c]);
 		}
 		control_reply_fini(&reply);
@@ -405,6 +408,7 @@ static void happen(struct world *w, const struct event *e)
 			break;
 		sim_count("fault: remount");
 		w->last_fault_ms[c] = now_ms();
+		oracle_ends(w->oracle, c);
 		host_client_stop(&w->clients[c]);
 		down_client(w, c);
 		break;

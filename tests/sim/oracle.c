@@ -141,6 +141,7 @@ static unsigned version(
 	}
 	w = &o->versions[v];
 	w->whole |= whole;
+	w->published |= client < ORACLE_CLIENTS && o->ends[client];
 	return v;
 }
 

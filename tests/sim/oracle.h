@@ -92,6 +92,8 @@ enum oracle_loss {
 	LOSS_SERVER_RESTORE,
 };
 void oracle_loss(struct oracle *o, enum oracle_loss what, unsigned client);
+/* The client's process ends, or has: what was being written is sent as it lies, then or at the next start. */
+void oracle_ends(struct oracle *o, unsigned client);
 /* A process of the client has started: it may ask again for what it had heard. */
 void oracle_restarted(struct oracle *o, unsigned client);
 /* An image of the client's disk was taken that may come to life: all that is unfinished on it may show. */

@@ -100,6 +100,19 @@ void oracle_image(struct oracle *o, unsigned client)
 	}
 }
 
+void oracle_ends(struct oracle *o, unsigned client)
+{
+	struct holding h = {.o = o, .held = calloc(o->versions_count + 1, sizeof(bool))};
+
+	if (!h.held)
+		abort();
+	o->ends[client] = true;
+	(void)disk_walk(o->clients[client].machine.disk, HOST_BACKING, note_held, &h);
+	for (unsigned v = 1; v < o->versions_count; v++)
+		o->versions[v].published |= h.held[v];
+	free(h.held);
+}
+
 static void own_forget_all(struct oracle *o, unsigned client)
 {
 	for (struct own_write *w = o->own; w; w = w->next) {

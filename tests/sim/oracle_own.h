@@ -51,6 +51,7 @@ struct oracle {
 	uint32_t pin_seen[ORACLE_CLIENTS]; /* bits of pins */
 	uint64_t cursor[ORACLE_CLIENTS];
 	bool cursor_may_fall[ORACLE_CLIENTS];
+	bool ends[ORACLE_CLIENTS]; /* its process */
 };
 
 /* Version with these bytes; NO_VERSION: nobody ever wrote them. */

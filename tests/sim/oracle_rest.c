@@ -249,6 +249,7 @@ static void check_copies(const struct oracle *o, const struct tree_look *server)
 void oracle_restarted(struct oracle *o, unsigned client)
 {
 	o->cursor[client] = 0;
+	o->ends[client] = false;
 }
 
 void oracle_check_safety(struct oracle *o)
