@@ -476,7 +476,10 @@ static bool is_refusal(int r)
 
 static void spot_used_up(struct oracle *o, const struct oracle_spot *s, unsigned v, bool sure)
 {
-	sure = sure && s->agreed && v == s->here && !(movers(o, v) & ~s->movers);
+	uint32_t who = movers(o, v);
+
+	/* Nobody has begun to move it since this call began. */
+	sure = sure && s->agreed && v == s->here && !(who & ~s->movers) && !is_being_moved(o, s, who);
 	if (sure)
 		o->versions[v].moved_by = 0;
 	use_up(o, v, s->watch.client, sure);
