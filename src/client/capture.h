@@ -123,8 +123,9 @@ struct queued_name {
 	enum kind kind;
 	char *name;
 };
-/* All of those; caller frees each name and the list. */
+/* All of those. */
 int capture_queued_names(struct capture *c, struct queued_name **ret_names, size_t *ret_count);
+void queued_names_free(struct queued_name *names, size_t count);
 /* Who has this name here, by the queue or else by the agreed state, and the kind if the queue knows it;
  * -ENOENT. */
 int capture_holder(struct capture *c, const struct id *parent, const char *name, struct id *ret_node,

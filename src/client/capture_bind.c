@@ -165,6 +165,13 @@ static int copy_names(const struct local *l, struct queued_name **names, size_t 
 	return 0;
 }
 
+void queued_names_free(struct queued_name *names, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		free(names[i].name);
+	free(names);
+}
+
 int capture_queued_names(struct capture *c, struct queued_name **ret_names, size_t *ret_count)
 {
 	struct queued_name *names = NULL;
@@ -177,9 +184,7 @@ int capture_queued_names(struct capture *c, struct queued_name **ret_names, size
 		r = copy_names(l, &names, &count);
 	mutex_unlock(&c->lock);
 	if (r) {
-		while (count)
-			free(names[--count].name);
-		free(names);
+		queued_names_free(names, count);
 		return r;
 	}
 	*ret_names = names;

@@ -225,7 +225,7 @@ static int settle_missing(struct walk *w)
 	int r;
 
 	missing_filter(&s->config, w->missing, &w->missing_count);
-	r = missing_expand(&s->config, &w->missing, &w->missing_count);
+	r = missing_expand(&s->config, false, &w->missing, &w->missing_count);
 	if (!r)
 		r = missing_in_queue(&s->config, &w->lost, &w->lost_count);
 	if (r)

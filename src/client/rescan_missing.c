@@ -138,18 +138,44 @@ static int gather_child(void *arg, const struct child_row *row)
 	return missing_add(&g->list, &g->count, &row->node, row->kind, &g->parent, row->name);
 }
 
+static bool is_agreed(const struct rescan_config *c, const struct queued_name *q)
+{
+	struct id at;
+
+	return syncstate_peek_name(c->state, &q->parent, q->name, &at) == 0 && id_equal(&at, &q->node);
+}
+
+/* What lies in the directory by the queue alone. */
+static int gather_queued(
+	const struct rescan_config *c, struct gather *g, const struct queued_name *names, size_t count)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < count && !r; i++) {
+		if (id_equal(&names[i].parent, &g->parent) && !is_agreed(c, &names[i]))
+			r = missing_add(&g->list, &g->count, &names[i].node, names[i].kind, &g->parent,
+				names[i].name);
+	}
+	return r;
+}
+
 /* Breadth first into the list, then turned round: what lies deeper comes first. */
-int missing_expand(const struct rescan_config *c, struct missing **list, size_t *count)
+int missing_expand(const struct rescan_config *c, bool queued, struct missing **list, size_t *count)
 {
 	struct gather g = {.list = *list, .count = *count};
-	int r = 0;
+	struct queued_name *names = NULL;
+	size_t names_count = 0;
+	int r = queued ? capture_queued_names(c->capture, &names, &names_count) : 0;
 
 	for (size_t i = 0; i < g.count && !r; i++) {
 		if (g.list[i].kind != KIND_DIR)
 			continue;
 		g.parent = g.list[i].node;
 		r = syncstate_peek_children(c->state, &g.parent, gather_child, &g);
+		if (!r)
+			r = gather_queued(c, &g, names, names_count);
 	}
+	queued_names_free(names, names_count);
 	for (size_t i = 0; i < g.count / 2; i++) {
 		struct missing m = g.list[i];
 
@@ -166,11 +192,10 @@ static size_t lost_depth(const struct rescan_config *c, const struct queued_name
 {
 	const struct missing m = {.node = q->node, .parent = q->parent, .name = q->name};
 	cleanup_buf struct buf path = BUF_INIT;
-	struct id at;
 
 	if (capture_dir_path(c->capture, &q->parent, &path) || is_on_disk(c, &m))
 		return 0;
-	if (syncstate_peek_name(c->state, &q->parent, q->name, &at) == 0 && id_equal(&at, &q->node))
+	if (is_agreed(c, q))
 		return 0; /* found missing by the walk */
 	return path.len + 1;
 }
@@ -217,9 +242,7 @@ int missing_in_queue(const struct rescan_config *c, struct missing **ret_list, s
 	*ret_count = 0;
 	if (!r)
 		r = lost_sort(c, names, count, ret_list, ret_count);
-	for (size_t i = 0; i < count; i++)
-		free(names[i].name);
-	free(names);
+	queued_names_free(names, count);
 	return r;
 }
 

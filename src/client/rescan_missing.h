@@ -32,8 +32,9 @@ int missing_restore(const struct rescan_config *c, const struct missing *list, s
 int missing_add(struct missing **list, size_t *count, const struct id *node, enum kind kind,
 	const struct id *parent, const char *name);
 void missing_free(struct missing *list, size_t count);
-/* Adds what lay below missing directories, so that contents come before their directory. */
-int missing_expand(const struct rescan_config *c, struct missing **list, size_t *count);
+/* Adds what lay below missing directories, so that contents come before their directory. queued: also what
+ * only the queue knows. */
+int missing_expand(const struct rescan_config *c, bool queued, struct missing **list, size_t *count);
 /*
  * Names that only the queue has, of objects that are not on disk: a power cut has kept the journal and not
  * them, or somebody has removed them while nobody looked. What lies deeper comes first.

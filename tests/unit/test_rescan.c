@@ -301,6 +301,19 @@ static void test_replaced_by_another_kind(void **state)
 	expect_found(f, "Uchild Dd Cd");
 }
 
+/* The same of a directory that only the queue knows. */
+static void test_queued_replaced_by_another_kind(void **state)
+{
+	struct fixture *f = *state;
+
+	do_create(f, "", "d", KIND_DIR);
+	do_create(f, "d", "child", KIND_FILE);
+	assert_int_equal(unlinkat(f->tree.root_fd, "d/child", 0), 0);
+	assert_int_equal(unlinkat(f->tree.root_fd, "d", AT_REMOVEDIR), 0);
+	write_file(f, "d", "a file now");
+	expect_found(f, "Cd Cchild Uchild Dd Cd");
+}
+
 static void test_removed(void **state)
 {
 	struct fixture *f = *state;
@@ -565,6 +578,7 @@ int main(void)
 		TEST(test_renamed_and_replaced),
 		TEST(test_replaced),
 		TEST(test_replaced_by_another_kind),
+		TEST(test_queued_replaced_by_another_kind),
 		TEST(test_removed),
 		TEST(test_pending_is_known),
 		TEST(test_queue_is_ahead),
