@@ -164,6 +164,36 @@ static bool undoable_locked(struct capture *c, const struct id *node, struct vic
 	return true;
 }
 
+static bool is_victim(const struct victims *v, const struct id *node)
+{
+	for (size_t i = 0; i < v->count; i++) {
+		if (id_equal(&v->nodes[i], node))
+			return true;
+	}
+	return false;
+}
+
+/* What the node's operations have replaced and does not come back: it is under its name again, and missing.
+ */
+static int give_back_locked(struct capture *c, const struct id *node, const struct victims *v,
+	struct missing **list, size_t *count)
+{
+	const struct local *l = pending_find(c->pending, node);
+	int r = 0;
+
+	for (const struct entry_link *link = l ? l->queued.first : NULL; link && !r; link = link->next) {
+		const struct entry *e = link->entry;
+		struct local *other = id_is_none(&e->other) ? NULL : pending_find(c->pending, &e->other);
+
+		if (!other || is_victim(v, &e->other))
+			continue;
+		r = local_name_add(c->pending, other, &e->new_parent, e->new_name);
+		if (!r)
+			r = missing_add(list, count, &e->other, other->kind, &e->new_parent, e->new_name);
+	}
+	return r;
+}
+
 static int undo_locked(struct capture *c, const struct id *node)
 {
 	const struct local *l;
@@ -172,6 +202,24 @@ static int undo_locked(struct capture *c, const struct id *node)
 	/* The local goes with the last. */
 	while (!r && (l = pending_find(c->pending, node)) && l->queued.first)
 		r = outbox_drop_locked(c, l->queued.first->entry);
+	return r;
+}
+
+static int undo(struct repair *rp, const struct id *node, const struct victims *v)
+{
+	struct capture *c = rp->config.capture;
+	struct missing *list = NULL;
+	size_t count = 0;
+	int r;
+
+	mutex_lock(&c->lock);
+	r = give_back_locked(c, node, v, &list, &count);
+	if (!r)
+		r = undo_locked(c, node);
+	mutex_unlock(&c->lock);
+	for (size_t i = 0; i < count && !r; i++)
+		r = found_missing(&rp->found, &list[i]);
+	missing_free(list, count);
 	return r;
 }
 
@@ -244,16 +292,13 @@ static int load_batch(struct repair *rp)
 static int put_aside(
 	struct repair *rp, const struct scan_entry *e, const struct id *node, const struct victims *v)
 {
-	struct capture *c = rp->config.capture;
 	int r = torn_put_aside(rp->config.tree, e);
 
 	if (r)
 		return r;
 	rp->count++;
 	rp->drop_batch |= is_in_batch(rp, node);
-	mutex_lock(&c->lock);
-	r = undo_locked(c, node);
-	mutex_unlock(&c->lock);
+	r = undo(rp, node, v);
 	return r ? r : bring_back(rp, v);
 }
 

@@ -177,6 +177,25 @@ static void test_replaced_twice(void **state)
 	assert_false(is_there(f, "doc"));
 }
 
+/* What only the queue knows cannot come back: that it was replaced is told. */
+static void test_replaced_unsent(void **state)
+{
+	struct fixture *f = *state;
+	struct id doc = make_file(f, "doc", "text");
+
+	do_create(f, "", "new", KIND_FILE);
+	do_write(f, "new", "new");
+	do_rename(f, "doc", "new", 0);
+	do_write(f, "new", "");
+	fixture_reopen(f);
+	assert_int_equal(repair(f), 1);
+	assert_string_equal(queue(f), "Cnew Unew");
+	expect_fetch(f, &doc, "doc");
+	assert_false(is_there(f, "doc") || is_there(f, "new"));
+	fixture_reopen(f);
+	assert_string_equal(queue(f), "Cnew Unew");
+}
+
 /* The same, of which the journal has lost all. */
 static void test_replaced_unheard(void **state)
 {
@@ -301,6 +320,7 @@ int main(void)
 		TEST(test_replaced),
 		TEST(test_name_used_again),
 		TEST(test_replaced_twice),
+		TEST(test_replaced_unsent),
 		TEST(test_replaced_unheard),
 		TEST(test_synced),
 		TEST(test_batch_is_dropped),
