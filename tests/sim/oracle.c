@@ -302,34 +302,40 @@ static bool is_being_moved(const struct oracle *o, const struct oracle_spot *s, 
 	return false;
 }
 
+static bool has_it_there(struct oracle *o, const struct oracle_spot *s, unsigned client)
+{
+	struct disk_entry e;
+
+	return entry_at(o->clients[client].machine.disk, HOST_BACKING, s->watch.path, &e) &&
+		version_of(o, &e) == s->here && e.st.st_nlink == 1;
+}
+
+/* Nobody else who ever moved it has it elsewhere, is at it, or has yet to tell what he did, even if he has
+ * taken it back. */
+static bool others_agree(struct oracle *o, const struct oracle_spot *s)
+{
+	uint32_t who = movers(o, s->here);
+
+	if (is_being_moved(o, s, who))
+		return false;
+	for (unsigned c = 0; c < o->count; c++) {
+		if (who & 1u << c && c != s->watch.client &&
+			(host_client_owes(&o->clients[c]) || !has_it_there(o, s, c)))
+			return false;
+	}
+	return !(who & 1u << BY_HAND);
+}
+
 /*
- * Nobody who ever moved it has it elsewhere, or has yet to tell what he did, even if he has taken it back:
- * who deletes it now does so after all moves. What a state in between comes from is not known, so who moved
+ * Who deletes it now does so after all moves. What a state in between comes from is not known, so who moved
  * that is not, either.
  */
 static bool is_agreed(struct oracle *o, const struct oracle_spot *s)
 {
-	uint32_t who = movers(o, s->here);
-
-	if (s->here == NO_VERSION || s->watch.client == BY_HAND || is_being_moved(o, s, who))
-		return false;
-	if (!o->versions[s->here].finished)
+	if (s->here == NO_VERSION || s->watch.client == BY_HAND || !o->versions[s->here].finished)
 		return false;
 	/* The server may have given it a conflict name that is not here yet. */
-	if (s->server != s->here)
-		return false;
-	for (unsigned c = 0; c < o->count; c++) {
-		struct disk_entry e;
-
-		if (!(who & 1u << c))
-			continue;
-		if (c != s->watch.client && host_client_owes(&o->clients[c]))
-			return false;
-		if (!entry_at(o->clients[c].machine.disk, HOST_BACKING, s->watch.path, &e) ||
-			version_of(o, &e) != s->here || e.st.st_nlink != 1)
-			return false;
-	}
-	return !(who & 1u << BY_HAND);
+	return s->server == s->here && has_it_there(o, s, s->watch.client) && others_agree(o, s);
 }
 
 struct moving {
@@ -342,8 +348,10 @@ static int mark_moved(void *arg, const struct disk_entry *e)
 	struct moving *m = arg;
 	unsigned v = version_of(m->o, e);
 
-	if (v != NO_VERSION)
-		m->o->versions[v].moved_by |= 1u << m->client;
+	if (v == NO_VERSION)
+		return 0;
+	m->o->versions[v].moved_by |= 1u << m->client;
+	m->o->versions[v].used_by &= ~(1u << m->client); /* that was before */
 	return 0;
 }
 
@@ -448,7 +456,6 @@ void oracle_spot_begin(struct oracle *o, struct oracle_spot *s, unsigned client,
 		s->here = version_of(o, &e);
 		s->names = e.st.st_nlink;
 	}
-	s->movers = movers(o, s->here);
 	s->agreed = is_agreed(o, s);
 }
 
@@ -476,10 +483,7 @@ static bool is_refusal(int r)
 
 static void spot_used_up(struct oracle *o, const struct oracle_spot *s, unsigned v, bool sure)
 {
-	uint32_t who = movers(o, v);
-
-	/* Nobody has begun to move it since this call began. */
-	sure = sure && s->agreed && v == s->here && !(who & ~s->movers) && !is_being_moved(o, s, who);
+	sure = sure && s->agreed && v == s->here && others_agree(o, s);
 	if (sure)
 		o->versions[v].moved_by = 0;
 	use_up(o, v, s->watch.client, sure);

@@ -63,7 +63,6 @@ struct oracle_spot {
 	/* What lay there before: on the client's disk (at the end: what the call took), on the server's. */
 	unsigned here, server;
 	nlink_t names; /* of what lay here */
-	uint32_t movers; /* who had moved it by then */
 	bool agreed; /* all who moved it had it here */
 	bool may_lose; /* the call may be undone by what others did to something else */
 };
