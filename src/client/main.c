@@ -176,9 +176,11 @@ int main(int argc, char **argv)
 	int status = 0, r;
 
 	log_set_program("syncfs");
-	/* Threads that come and go with the load would each leave an arena behind (mallopt(3)). */
+	/* Threads that come and go with the load would each leave an arena behind (mallopt(3)). Batches and
+	 * pages are made of what the ones before have left; the uploader gives it back after a stream. */
 	(void)mallopt(M_ARENA_MAX, 2);
-	(void)mallopt(M_TRIM_THRESHOLD, 1 << 20);
+	(void)mallopt(M_MMAP_THRESHOLD, 8 << 20);
+	(void)mallopt(M_TRIM_THRESHOLD, 16 << 20);
 	r = config_parse(argc, argv, &config, &why);
 	if (r) {
 		log_error("%s", buf_cstr(&why) ? buf_cstr(&why) : err_str(r));
