@@ -258,6 +258,7 @@ struct question {
 	struct run *run;
 	struct control_reply *reply;
 	uint64_t server_seq;
+	struct cursor cursor; /* is_idle: of the client */
 	bool is_idle, is_over;
 	struct waitq over;
 };
@@ -296,9 +297,12 @@ static void ask_idle(void *arg)
 	struct control_reply reply = {.ok = true};
 
 	if (q->run->ops) {
-		q->run->ops->status(q->run->ops_arg, NULL, &reply);
+		struct session_run *s = q->run->ops_arg;
+
+		q->run->ops->status(s, NULL, &reply);
 		q->is_idle = !reply.status.pending_ops && !reply.status.open_writers &&
-			reply.status.cursor_seq == q->server_seq && has_nothing_to_apply(q->run->ops_arg);
+			reply.status.cursor_seq == q->server_seq && has_nothing_to_apply(s) &&
+			!syncstate_peek_cursor(s->parts.state, &q->cursor);
 		control_reply_fini(&reply);
 	}
 	q->is_over = true;
@@ -457,5 +461,6 @@ bool host_client_is_idle(struct client_host *c)
 
 	if (!host_server_seq(&q->server_seq))
 		return false;
-	return ask(c, q, ask_idle) && q->is_idle;
+	/* A server that was put back may have come to the same number meanwhile. */
+	return ask(c, q, ask_idle) && q->is_idle && host_server_knows(&q->cursor);
 }

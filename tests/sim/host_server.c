@@ -223,3 +223,15 @@ bool host_server_seq(uint64_t *ret_seq)
 	buf_fini(&answer);
 	return found;
 }
+
+bool host_server_knows(const struct cursor *c)
+{
+	struct buf answer = BUF_INIT;
+	char text[CURSOR_TEXT_BYTES], target[CURSOR_TEXT_BYTES + 32];
+	int r;
+
+	(void)snprintf(target, sizeof(target), "/poll?cursor=%s&wait=0", cursor_to_text(c, text));
+	r = net_ask(target, host_token(TOKENS - 1), &answer);
+	buf_fini(&answer);
+	return r == 200;
+}
