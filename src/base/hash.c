@@ -13,6 +13,8 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 
+#include <syncfs/hex.h>
+
 struct hasher {
 	EVP_MD_CTX *ctx;
 };
@@ -111,40 +113,12 @@ void hasher_free(struct hasher *h)
 
 char *hash_to_hex(const struct hash *hash, char *hex)
 {
-	static const char digits[] = "0123456789abcdef";
-
-	for (size_t i = 0; i < HASH_BYTES; i++) {
-		hex[2 * i] = digits[hash->b[i] >> 4];
-		hex[2 * i + 1] = digits[hash->b[i] & 15];
-	}
-	hex[2 * HASH_BYTES] = '\0';
-	return hex;
-}
-
-static int digit_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	return -1;
+	return hex_from_bytes(hash->b, HASH_BYTES, hex);
 }
 
 int hash_from_hex(const char *hex, size_t len, struct hash *ret_hash)
 {
-	struct hash hash;
-
-	if (len != 2 * HASH_BYTES)
-		return -EINVAL;
-	for (size_t i = 0; i < HASH_BYTES; i++) {
-		int high = digit_value(hex[2 * i]), low = digit_value(hex[2 * i + 1]);
-
-		if (high < 0 || low < 0)
-			return -EINVAL;
-		hash.b[i] = (uint8_t)(high << 4 | low);
-	}
-	*ret_hash = hash;
-	return 0;
+	return hex_to_bytes(hex, len, ret_hash->b, HASH_BYTES);
 }
 
 bool hash_equal_secret(const struct hash *a, const struct hash *b)

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
+#include <syncfs/hex.h>
+
 const struct id ID_NONE = {{0}};
 const struct id ID_ROOT = {{[ID_BYTES - 1] = 1}};
 
@@ -61,38 +63,10 @@ struct id id_new_node(void)
 
 char *id_to_hex(const struct id *id, char *hex)
 {
-	static const char digits[] = "0123456789abcdef";
-
-	for (size_t i = 0; i < ID_BYTES; i++) {
-		hex[2 * i] = digits[id->b[i] >> 4];
-		hex[2 * i + 1] = digits[id->b[i] & 15];
-	}
-	hex[2 * ID_BYTES] = '\0';
-	return hex;
-}
-
-static int digit_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	return -1;
+	return hex_from_bytes(id->b, ID_BYTES, hex);
 }
 
 int id_from_hex(const char *hex, size_t len, struct id *ret_id)
 {
-	struct id id;
-
-	if (len != 2 * ID_BYTES)
-		return -EINVAL;
-	for (size_t i = 0; i < ID_BYTES; i++) {
-		int high = digit_value(hex[2 * i]), low = digit_value(hex[2 * i + 1]);
-
-		if (high < 0 || low < 0)
-			return -EINVAL;
-		id.b[i] = (uint8_t)(high << 4 | low);
-	}
-	*ret_id = id;
-	return 0;
+	return hex_to_bytes(hex, len, ret_id->b, ID_BYTES);
 }

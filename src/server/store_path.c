@@ -88,6 +88,16 @@ static int find(struct meta *meta, const char *path, struct spot *ret_spot)
 	return 0;
 }
 
+/* The same; -ENOENT when nothing is there. */
+static int find_there(struct meta *meta, const char *path, struct spot *ret_spot)
+{
+	int r = find(meta, path, ret_spot);
+
+	if (r == -ENOTDIR || r == -ELOOP)
+		return -ENOENT;
+	return r == 0 && !ret_spot->found ? -ENOENT : r;
+}
+
 /* ---- a change: some operations in one transaction ---- */
 
 struct change {
@@ -308,11 +318,7 @@ int store_delete(struct store *s, const struct store_actor *actor, const char *p
 		struct spot at;
 		MUTEX_GUARD(&s->lock);
 
-		r = find(s->meta, path, &at);
-		if (r == -ENOTDIR || r == -ELOOP)
-			r = -ENOENT;
-		if (r == 0 && !at.found)
-			r = -ENOENT;
+		r = find_there(s->meta, path, &at);
 		if (r == 0)
 			r = change_begin(&c, s, actor);
 		if (r == 0)
@@ -428,11 +434,7 @@ int store_open_file(struct store *s, const char *path, int *ret_fd, struct node_
 		return -EIO;
 	/* Under the lock of commits: the file that is opened is the one that the row tells of. */
 	MUTEX_GUARD(&s->lock);
-	r = find(s->meta, path, &at);
-	if (r == -ENOTDIR || r == -ELOOP)
-		r = -ENOENT;
-	if (r == 0 && !at.found)
-		r = -ENOENT;
+	r = find_there(s->meta, path, &at);
 	if (r == 0 && at.kind != KIND_FILE)
 		r = at.kind == KIND_DIR ? -EISDIR : -ENOENT;
 	if (r == 0)
