@@ -360,4 +360,17 @@ __attribute__((unused)) static void feed_wait(
 	}
 }
 
+/* Waits until at least so many deletions by hand are held back; no event tells of that. */
+__attribute__((unused)) static void held_wait(struct fixture *f, uint64_t count)
+{
+	uint64_t deadline = clock_mono_ms() + DEADLINE_MS;
+	struct store_status status;
+
+	for (store_status(f->store, &status); status.held_deletions < count;
+		store_status(f->store, &status)) {
+		assert_true(clock_mono_ms() < deadline);
+		usleep(2000);
+	}
+}
+
 #endif

@@ -444,7 +444,6 @@ static void bulk_deletion_is_held(void **state)
 static void emptied_root_deletes_nothing(void **state)
 {
 	struct fixture *f = *state;
-	struct store_status status;
 	struct feed feed;
 
 	add_file(f, ID_ROOT, "a", "x");
@@ -454,15 +453,7 @@ static void emptied_root_deletes_nothing(void **state)
 	assert_int_equal(unlink(path_in(f, "a")), 0);
 	assert_int_equal(unlink(path_in(f, "b")), 0);
 	assert_int_equal(unlink(path_in(f, "c")), 0);
-	/* no event tells of what is held */
-	for (uint64_t deadline = clock_mono_ms() + DEADLINE_MS;;) {
-		store_status(f->store, &status);
-		if (status.held_deletions)
-			break;
-		assert_true(clock_mono_ms() < deadline);
-		usleep(2000);
-	}
-	assert_int_equal(status.held_deletions, 3);
+	held_wait(f, 3);
 	feed_read(f, NULL, 1 << 20, &feed);
 	assert_non_null(feed_find(&feed, "a", NULL));
 	feed_fini(&feed);

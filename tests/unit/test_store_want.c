@@ -106,16 +106,8 @@ static void run(struct fixture *f, const char *what)
 /* All is removed by hand, and wanted back. */
 static void empty_and_reject(struct fixture *f)
 {
-	struct store_status status;
-
 	run(f, "rm -r [a-z]*");
-	for (uint64_t deadline = clock_mono_ms() + DEADLINE_MS;;) {
-		store_status(f->store, &status);
-		if (status.held_deletions)
-			break;
-		assert_true(clock_mono_ms() < deadline);
-		usleep(2000);
-	}
+	held_wait(f, 1);
 	assert_int_equal(store_answer_held(f->store, false), 0);
 }
 
