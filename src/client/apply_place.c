@@ -295,21 +295,14 @@ static int swap_with_dying(
 {
 	const struct applier_config *c = rd->config;
 	struct stat_id mine = from->now, theirs;
-	char trash[STAGE_NAME_BYTES];
 	int r = apply_expected(rd, &other->s, to, &theirs);
 
 	if (!r)
 		r = place_exchange(c->tree, from->dirfd, from->name, &mine, to->dirfd, to->name, &theirs);
 	if (r)
 		return r;
-	apply_trash_name(trash, &theirs);
 	theirs.ctime_ns = 0;
-	if (theirs.mode && tree_kind(theirs.mode) == KIND_DIR)
-		r = place_rmdir(c->tree, from->dirfd, from->name, &theirs);
-	else
-		r = place_take(c->tree, from->dirfd, from->name, &theirs, trash);
-	if (!r)
-		apply_trash(rd, trash);
+	r = apply_take_out(rd, from, &theirs);
 	apply_lost_name(rd, other, to);
 	(void)j;
 	return r;
@@ -398,26 +391,23 @@ static int move_name(
 
 static int drop_name(struct round *rd, struct job *j, const struct dentry *d)
 {
-	char trash[STAGE_NAME_BYTES];
 	struct stat_id expected;
 	struct spot s;
 	int r = spot_find(rd, &d->parent, d->name, &s);
 
 	if (r)
 		return r;
-	if (s.now.ino) {
+	/* Of one that stays it was asked before its first step. */
+	if (j->plan.steps & PLAN_REMOVE && apply_is_busy(rd, &j->r.node, &j->s.disk))
+		r = -EAGAIN;
+	else if (s.now.ino)
 		r = apply_expected(rd, &j->s, &s, &expected);
-		if (!r) {
-			apply_trash_name(trash, &expected);
-			r = place_take(rd->config->tree, s.dirfd, s.name, &expected, trash);
-		}
-		if (!r) {
-			apply_trash(rd, trash);
-			invalidate_delete(rd->config->invalidate, &s.dir, &s.now, s.name);
-		}
-	}
-	if (!r)
+	if (!r && s.now.ino)
+		r = apply_take_out(rd, &s, &expected);
+	if (!r) {
+		invalidate_delete(rd->config->invalidate, &s.dir, &s.now, s.name);
 		apply_lost_name(rd, j, &s);
+	}
 	spot_fini(&s);
 	return r;
 }
@@ -481,36 +471,11 @@ static int node_attr(struct round *rd, struct job *j)
 
 static int node_remove(struct round *rd, struct job *j)
 {
-	while (j->s.state.names_count) {
-		struct dentry *d = &j->s.state.names[0];
-		char trash[STAGE_NAME_BYTES];
-		struct stat_id expected;
-		struct spot s;
-		int r = spot_find(rd, &d->parent, d->name, &s);
+	int r = 0;
 
-		if (r)
-			return r;
-		if (apply_is_busy(rd, &j->r.node, &j->s.disk))
-			r = -EAGAIN;
-		else if (s.now.ino)
-			r = apply_expected(rd, &j->s, &s, &expected);
-		if (!r && s.now.ino && j->s.state.kind == KIND_DIR) {
-			r = place_rmdir(rd->config->tree, s.dirfd, s.name, &expected);
-		} else if (!r && s.now.ino) {
-			apply_trash_name(trash, &expected);
-			r = place_take(rd->config->tree, s.dirfd, s.name, &expected, trash);
-			if (!r)
-				apply_trash(rd, trash);
-		}
-		if (!r) {
-			invalidate_delete(rd->config->invalidate, &s.dir, &s.now, s.name);
-			apply_lost_name(rd, j, &s);
-		}
-		spot_fini(&s);
-		if (r)
-			return r;
-	}
-	return 0;
+	while (j->s.state.names_count && !r)
+		r = drop_name(rd, j, &j->s.state.names[0]);
+	return r;
 }
 
 static int run_steps(struct round *rd, struct job *j)

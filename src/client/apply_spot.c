@@ -156,7 +156,9 @@ int apply_expected(
 		: -ESTALE;
 }
 
-void apply_trash_name(char *name, const struct stat_id *expected)
+/* Told apart from what comes in by its first letter, and from what somebody else had put there by the number
+ * of the object, also after a crash. */
+static void trash_name(char *name, const struct stat_id *expected)
 {
 	stage_name(name);
 	name[0] = TRASH_MARK;
@@ -172,6 +174,20 @@ void apply_trash(struct round *rd, const char *stage)
 		return; /* the sweep at the next start finds it */
 	rd->trash = more;
 	memcpy(rd->trash[rd->trash_count++], stage, STAGE_NAME_BYTES);
+}
+
+int apply_take_out(struct round *rd, const struct spot *s, const struct stat_id *expected)
+{
+	char trash[STAGE_NAME_BYTES];
+	int r;
+
+	if (tree_kind(expected->mode) == KIND_DIR)
+		return place_rmdir(rd->config->tree, s->dirfd, s->name, expected);
+	trash_name(trash, expected);
+	r = place_take(rd->config->tree, s->dirfd, s->name, expected, trash);
+	if (!r)
+		apply_trash(rd, trash);
+	return r;
 }
 
 int apply_bind(struct round *rd, struct job *j)
@@ -276,17 +292,13 @@ static bool is_left(struct round *rd, const struct spot *s)
 static int give_up_name(struct round *rd, struct spot *s, struct stat_id *ret_left)
 {
 	struct stat_id expected = s->now;
-	char trash[STAGE_NAME_BYTES];
 	int r;
 
 	expected.ctime_ns = 0; /* of any of its names */
-	apply_trash_name(trash, &expected);
-	r = place_take(rd->config->tree, s->dirfd, s->name, &expected, trash);
-	if (r)
-		return r;
-	apply_trash(rd, trash);
-	*ret_left = s->now;
-	return 0;
+	r = apply_take_out(rd, s, &expected);
+	if (!r)
+		*ret_left = s->now;
+	return r;
 }
 
 int apply_set_aside(struct round *rd, struct job *other, struct spot *s)

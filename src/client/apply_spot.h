@@ -57,10 +57,10 @@ bool apply_is_busy(struct round *rd, const struct id *node, const struct stat_id
 /* The object at the spot, when it is still what was agreed; -ESTALE otherwise. */
 int apply_expected(
 	struct round *rd, const struct base_row *row, const struct spot *s, struct stat_id *ret_expected);
-/* A name in staging for what is taken out: told apart from what comes in by its first letter, and from what
- * somebody else had put there by the number of the object, also after a crash. */
-void apply_trash_name(char *name, const struct stat_id *expected);
-void apply_trash(struct round *rd, const char *stage);
+/* The object at the spot goes, when it is the expected one: into staging, from where it is removed when S has
+ * forgotten it; a directory at once, when it is empty. */
+int apply_take_out(struct round *rd, const struct spot *s, const struct stat_id *expected);
+void apply_trash(struct round *rd, const char *stage); /* what is in staging, likewise */
 int apply_bind(struct round *rd, struct job *j);
 /* The object that was at the spot is not there any more. */
 void apply_lost_name(struct round *rd, struct job *other, const struct spot *s);
