@@ -57,6 +57,8 @@ int tree_stat(int dirfd, const char *name, struct stat_id *ret_stat);
 /* A directory beneath the root by relative path ("" = the root), O_RDONLY|O_DIRECTORY|O_CLOEXEC. fd or
  * -errno. */
 int tree_open_dir(const struct tree *t, const char *path);
+/* .syncfs/recovered, made when it is not there: for what nobody may throw away. fd or -errno. */
+int tree_open_recovered(const struct tree *t);
 /* Component below an open directory of this tree, never through a link: flags as openat(2). fd or -errno. */
 int tree_open_at(const struct tree *t, int dirfd, const char *name, int flags);
 

@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <fcntl.h>
-#include <sys/stat.h>
 
 #include <syncfs/io.h>
 #include <syncfs/log.h>
@@ -98,15 +97,11 @@ static bool is_agreed(struct recovery *rc, const char *name, const struct stat_i
 static void recover(struct recovery *rc, const char *name)
 {
 	const struct tree *t = rc->config->tree;
-	cleanup_fd int dirfd = -1;
+	cleanup_fd int dirfd = tree_open_recovered(t);
+	int r = dirfd < 0 ? dirfd : renameat(t->stage_fd, name, dirfd, name) < 0 ? -errno : 0;
 
-	if (mkdirat(t->own_fd, "recovered", 0700) < 0 && errno != EEXIST) {
-		log_error("staging: keeping %s: %s", name, err_str(-errno));
-		return;
-	}
-	dirfd = openat(t->own_fd, "recovered", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	if (dirfd < 0 || renameat(t->stage_fd, name, dirfd, name) < 0)
-		log_error("staging: keeping %s: %s", name, err_str(-errno));
+	if (r)
+		log_error("staging: keeping %s: %s", name, err_str(r));
 	else
 		log_warn(
 			"a file that was changed while it was being replaced is kept as .syncfs/recovered/%s",

@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <sys/stat.h>
 
 #include <syncfs/io.h>
 #include <syncfs/log.h>
@@ -37,19 +36,9 @@ bool torn_is(const struct tree *t, const struct scan_entry *e)
 	return fd >= 0 && ends_with_zeros(fd, e->stat.size);
 }
 
-static int open_recovered(const struct tree *t)
-{
-	int fd;
-
-	if (mkdirat(t->own_fd, "recovered", 0700) < 0 && errno != EEXIST)
-		return -errno;
-	fd = openat(t->own_fd, "recovered", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	return fd < 0 ? -errno : fd;
-}
-
 int torn_put_aside(const struct tree *t, const struct scan_entry *e)
 {
-	cleanup_fd int dirfd = open_recovered(t);
+	cleanup_fd int dirfd = tree_open_recovered(t);
 	char kept[STAGE_NAME_BYTES];
 
 	if (dirfd < 0)

@@ -178,6 +178,16 @@ int tree_open_dir(const struct tree *t, const char *path)
 	return fd;
 }
 
+int tree_open_recovered(const struct tree *t)
+{
+	int fd;
+
+	if (mkdirat(t->own_fd, "recovered", 0700) < 0 && errno != EEXIST)
+		return -errno;
+	fd = openat(t->own_fd, "recovered", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	return fd < 0 ? -errno : fd;
+}
+
 int tree_open_at(const struct tree *t, int dirfd, const char *name, int flags)
 {
 	int fd;
