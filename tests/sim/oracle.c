@@ -228,6 +228,7 @@ static void use_up(struct oracle *o, unsigned v, unsigned client, bool sure)
 		return;
 	sim_trace("oracle: %u %s up v%u", client, sure ? "uses" : "maybe uses", v);
 	w->used_up = true;
+	w->maybe_used_by |= sure ? 0 : 1u << client;
 	if (sure) {
 		w->gone = true;
 		w->used_by |= 1u << client;

@@ -17,6 +17,7 @@ struct version {
 	bool gone; /* it must be gone, but for what others do at the same time */
 	bool again; /* written more than once */
 	uint32_t used_by, moved_by; /* bits of clients */
+	uint32_t maybe_used_by;
 	char path[96]; /* where it was finished, maybe cut */
 };
 
