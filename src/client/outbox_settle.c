@@ -521,6 +521,8 @@ static int settle_all(struct settle *st, const struct batch_reply *reply, uint64
 	}
 	if (!r)
 		r = syncstate_meta_put(st->c->state, "opno", &last_opno, sizeof(last_opno));
+	if (!r && !id_is_none(&reply->cursor.epoch))
+		r = syncstate_acked_put(st->c->state, &reply->cursor);
 	return syncstate_end(st->c->state, r);
 }
 

@@ -101,10 +101,13 @@ bool syncstate_peek_has_remote(struct syncstate *s); /* at the cost of one row, 
 
 int syncstate_cursor_put(struct syncstate *s, const struct cursor *c);
 int syncstate_peek_cursor(struct syncstate *s, struct cursor *ret_cursor); /* -ENOENT */
+/* Of the last answer to a batch: S knows of that history up to there, however far the feed has been read. */
+int syncstate_acked_put(struct syncstate *s, const struct cursor *c);
+int syncstate_peek_acked(struct syncstate *s, struct cursor *ret_cursor); /* -ENOENT */
 int syncstate_meta_put(struct syncstate *s, const char *key, const void *value, size_t len);
 int syncstate_peek_meta(
 	struct syncstate *s, const char *key, void *ret_value, size_t cap, size_t *ret_len); /* -ENOENT */
-/* Forgets R, the cursor, and what the applier was about to do. */
+/* Forgets R, the cursors, and what the applier was about to do. */
 int syncstate_forget_told(struct syncstate *s);
 /* S as well: what is left merges by content. */
 int syncstate_forget_all(struct syncstate *s);

@@ -192,22 +192,42 @@ static void gone_trim(struct syncstate *s, uint64_t seq)
 	s->gone[0] = (struct gone){.nodes = fresh};
 }
 
-int syncstate_cursor_put(struct syncstate *s, const struct cursor *c)
+static int put_cursor(struct syncstate *s, const char *key, const struct cursor *c)
 {
 	char text[CURSOR_TEXT_BYTES];
 
 	cursor_to_text(c, text);
+	return syncstate_meta_put(s, key, text, strlen(text));
+}
+
+static int peek_cursor(struct syncstate *s, const char *key, struct cursor *ret_cursor)
+{
+	char text[CURSOR_TEXT_BYTES];
+	size_t len;
+	int r = syncstate_peek_meta(s, key, text, sizeof(text), &len);
+
+	return r ? r : cursor_from_text(text, len, ret_cursor);
+}
+
+int syncstate_cursor_put(struct syncstate *s, const struct cursor *c)
+{
 	gone_trim(s, c->seq);
-	return syncstate_meta_put(s, "cursor", text, strlen(text));
+	return put_cursor(s, "cursor", c);
 }
 
 int syncstate_peek_cursor(struct syncstate *s, struct cursor *ret_cursor)
 {
-	char text[CURSOR_TEXT_BYTES];
-	size_t len;
-	int r = syncstate_peek_meta(s, "cursor", text, sizeof(text), &len);
+	return peek_cursor(s, "cursor", ret_cursor);
+}
 
-	return r ? r : cursor_from_text(text, len, ret_cursor);
+int syncstate_acked_put(struct syncstate *s, const struct cursor *c)
+{
+	return put_cursor(s, "acked", c);
+}
+
+int syncstate_peek_acked(struct syncstate *s, struct cursor *ret_cursor)
+{
+	return peek_cursor(s, "acked", ret_cursor);
 }
 
 /* With what the server has said to be gone: in another history it may never have been. */
@@ -227,7 +247,7 @@ int syncstate_forget_told(struct syncstate *s)
 	return exec(&s->w,
 		"DELETE FROM remote; DELETE FROM remote_name; DELETE FROM apply_intent; DELETE FROM kept;"
 		"DELETE FROM alias;"
-		"DELETE FROM meta WHERE key='cursor'");
+		"DELETE FROM meta WHERE key IN ('cursor', 'acked')");
 }
 
 int syncstate_forget_all(struct syncstate *s)

@@ -224,7 +224,7 @@ static int settle(struct uploader *u, struct outbox *o, const struct batch_reply
 	u->unsettled = false;
 	atomic_fetch_add_explicit(&u->ops, reply->results_count, memory_order_relaxed);
 	atomic_fetch_add_explicit(&u->batches, reply->results_count ? 1 : 0, memory_order_relaxed);
-	if (reply->results_count) {
+	if (!id_is_none(&reply->cursor.epoch)) {
 		MUTEX_GUARD(&u->lock);
 		u->cursor = reply->cursor;
 		u->has_cursor = true;
@@ -581,6 +581,11 @@ int uploader_start(const struct uploader_config *config, struct uploader **ret_u
 		r = -EBADMSG;
 	if (r == -ENOENT)
 		r = 0;
+	if (!r) {
+		r = syncstate_peek_acked(config->read.state, &u->cursor);
+		u->has_cursor = !r;
+		r = r == -ENOENT ? 0 : r;
+	}
 	u->next_opno = opno + 1;
 	u->doubt = rescan_is_in_doubt(config->read.state);
 	atomic_init(&u->acked_opno, opno);

@@ -69,13 +69,18 @@ static struct result done(enum outcome outcome, const struct op *op, uint64_t se
 
 static void settle(struct fixture *f, struct outbox *o, struct result *results)
 {
-	struct batch_reply reply = {.results = results, .results_count = o->count};
+	const struct cursor cursor = {.epoch = id_of(0xe), .seq = 1000, .tag = 7};
+	struct batch_reply reply = {.results = results, .results_count = o->count, .cursor = cursor};
+	struct cursor acked;
 	uint64_t opno;
 	size_t len;
 
 	assert_int_equal(outbox_settle(f->capture, o, &reply, 77), 0);
 	assert_int_equal(syncstate_peek_meta(f->state, "opno", &opno, sizeof(opno), &len), 0);
 	assert_int_equal(opno, 77);
+	/* After a restart, too, a server that does not know of this is one that was put back. */
+	assert_int_equal(syncstate_peek_acked(f->state, &acked), 0);
+	assert_true(id_equal(&acked.epoch, &cursor.epoch) && acked.seq == 1000 && acked.tag == 7);
 	outbox_fini(o);
 }
 
