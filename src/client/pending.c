@@ -353,11 +353,13 @@ static void replace_id(struct id *id, const struct id *from, const struct id *to
 		*id = *to;
 }
 
-/* What l holds goes over to the local of the same node; the object is that of l, as the agreed state has it.
+/*
+ * What l holds goes over to the local of the same node; the object is that of l, as the agreed state has it,
+ * unless l is gone here and the other is not.
  */
 static int merge_locals(struct pending *p, struct local *l, struct local *into)
 {
-	struct stat_id object = l->object;
+	struct stat_id object = l->names_count || !into->names_count ? l->object : into->object;
 	int r = 0;
 
 	for (size_t i = 0; i < l->names_count && !r; i++)

@@ -311,6 +311,25 @@ static void test_alias_to_a_local(void **state)
 	assert_int_equal(pending_resolve(pending, &object, &got), -ENOENT);
 }
 
+/* Made, removed and made again, and all is one with theirs: the object is the one that is there, whichever is
+ * told first. */
+static void test_alias_of_a_removed_one(void **state)
+{
+	struct id first = id_of(2), second = id_of(3), to = id_of(90), got;
+	struct stat_id object = object_of(3);
+
+	create(2, &ID_ROOT, "n");
+	enqueue(OP_UNLINK, 2, 0, &ID_ROOT, "n", NULL, NULL);
+	create(3, &ID_ROOT, "n");
+	assert_int_equal(pending_alias(pending, &second, &to), 0);
+	assert_int_equal(pending_alias(pending, &first, &to), 0);
+	assert_true(stat_id_same_object(&pending_find(pending, &to)->object, &object));
+	assert_int_equal(pending_resolve(pending, &object, &got), 0);
+	assert_true(id_equal(&got, &to));
+	while (pending_first(pending))
+		pending_remove(pending, pending_first(pending));
+}
+
 /* The operations of both are one line, in the order of the queue. */
 static void test_alias_keeps_the_order(void **state)
 {
@@ -480,6 +499,7 @@ int main(void)
 		TEST(test_unsent),
 		TEST(test_alias),
 		TEST(test_alias_to_a_local),
+		TEST(test_alias_of_a_removed_one),
 		TEST(test_alias_keeps_the_order),
 		TEST(test_holder),
 		TEST(test_dirty),
