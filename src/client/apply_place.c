@@ -541,15 +541,17 @@ static void place_job(struct round *rd, struct job *j)
 		rd->retry = true;
 }
 
-/* Directories last: what was placed in them has changed their times. */
+/* Directories last: what was placed in them has changed their times. One that fails is not as R says. */
 static void place_dir_attr(struct round *rd)
 {
 	for (size_t i = rd->count; i-- > 0;) {
 		struct job *j = &rd->jobs[i];
 
-		if (j->state == JOB_DONE && j->r.kind == KIND_DIR &&
-			j->plan.steps & (PLAN_CREATE | PLAN_ATTR) && node_attr(rd, j))
-			rd->retry = true;
+		if (j->state != JOB_DONE || j->r.kind != KIND_DIR ||
+			!(j->plan.steps & (PLAN_CREATE | PLAN_ATTR)) || node_attr(rd, j) == 0)
+			continue;
+		j->state = JOB_WAIT;
+		rd->retry = true;
 	}
 }
 
