@@ -33,14 +33,14 @@ def away(both):
 @pytest.fixture
 def paused(both):
     a, b = both
-    b.ctl("pause")
+    assert b.ctl("pause", b.path).returncode == 0
     yield a, b
 
 
 def come_back(a, b):
     a.wait()
     if b.is_running():
-        b.ctl("resume")
+        assert b.ctl("resume", b.path).returncode == 0
     else:
         b.start()
     b.wait()
