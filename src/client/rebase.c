@@ -42,7 +42,6 @@ bool rebase_is_merging(struct syncstate *s)
 	return is_at(s, merging);
 }
 
-/* Ends the transaction that is open. */
 int rebase_begin(struct syncstate *s)
 {
 	int r = syncstate_begin(s, true);
