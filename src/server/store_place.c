@@ -562,17 +562,55 @@ static void own_history(struct place *p)
 	}
 }
 
+/*
+ * Steps are taken in order: all before one whose object has left staging were. At a redo they are not taken
+ * again, for under a name may lie what a later one has put there, and an earlier one had taken away.
+ */
+static size_t taken_before(struct place *p)
+{
+	struct stat_id staged;
+
+	for (size_t i = p->steps->count; i > 0; i--) {
+		const struct step *step = &p->steps->list[i - 1];
+
+		if (step->type == PLACE_CREATE && step->stage[0] &&
+			tree_stat(p->t->stage_fd, step->stage, &staged) == -ENOENT)
+			return i - 1;
+		if (step->type == PLACE_CONTENT && !step->again && content_done(p, step) == 1)
+			return i - 1;
+	}
+	return 0;
+}
+
+/* 1: the step was taken, and what it took away is cared for. 0: it tells by itself. */
+static int was_taken(struct place *p, const struct step *step)
+{
+	struct stat_id staged;
+	int r = 0;
+
+	if (step->type == PLACE_CREATE || step->type == PLACE_CONTENT)
+		return 0;
+	if (step->stage[0] && tree_stat(p->t->stage_fd, step->stage, &staged) == 0)
+		r = store_dispose(p->s, step);
+	return r < 0 ? r : 1;
+}
+
 int store_place(
 	struct store *s, struct steps *steps, bool redo, struct placed **ret_placed, size_t *ret_count)
 {
 	struct place p = {
 		.s = s, .t = &s->tree, .dirs.tree = &s->tree, .steps = steps, .redo = redo, .ids = map_new()};
+	size_t taken = redo ? taken_before(&p) : 0;
 	int r = p.ids ? 0 : -ENOMEM;
 
 	for (size_t i = 0; r >= 0 && i < steps->count; i++) {
 		const struct step *step = &steps->list[i];
 
-		r = i + 1 < steps->count ? place_replace(&p, step, step + 1) : 0;
+		r = i < taken ? was_taken(&p, step) : 0;
+		if (r == 1)
+			continue;
+		if (r == 0 && i + 1 < steps->count)
+			r = place_replace(&p, step, step + 1);
 		if (r == 1)
 			i++;
 		else if (r == 0)

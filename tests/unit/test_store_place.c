@@ -210,6 +210,35 @@ static void attributes_before_a_move(void **state)
 	assert_false(disk_has(f, "a"));
 }
 
+/* A name is taken away from a file, and given to it again: a redo of the first would be the end of it. */
+static void taken_and_given_back(void **state)
+{
+	struct fixture *f = *state;
+	struct id a = add_file(f, ID_ROOT, "a", "first"), b;
+	struct op *op = add_op(f, OP_LINK, a);
+
+	op->parent = ID_ROOT;
+	op->name = (char *)(uintptr_t) "l";
+	send_all(f, OUTCOME_OK);
+	b = add_file(f, ID_ROOT, "b", "second");
+	op = add_op(f, OP_RENAME, b);
+	op->parent = op->new_parent = ID_ROOT;
+	op->name = (char *)(uintptr_t) "b";
+	op->new_name = (char *)(uintptr_t) "a";
+	op->other = a;
+	op = add_op(f, OP_EXCHANGE, b);
+	op->parent = op->new_parent = ID_ROOT;
+	op->name = (char *)(uintptr_t) "a";
+	op->new_name = (char *)(uintptr_t) "l";
+	op->other = a;
+	(void)add_file(f, ID_ROOT, "c", "third");
+	send_and_die(f, &store_hook_placed);
+	assert_int_equal(fixture_reopen(f, false), 0);
+	disk_is(f, "a", "first");
+	disk_is(f, "l", "second");
+	disk_is(f, "c", "third");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -219,6 +248,7 @@ int main(void)
 		STORE_TEST(history_is_not_shared),
 		STORE_TEST(attributes_before_content),
 		STORE_TEST(attributes_before_a_move),
+		STORE_TEST(taken_and_given_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
