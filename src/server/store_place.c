@@ -367,6 +367,16 @@ static int place_linked(struct place *p, const struct step *step, int dir)
 	return r;
 }
 
+/* Taken away before the crash: it may be in staging still. */
+static int dispose_left(struct place *p, const struct step *step)
+{
+	struct stat_id staged;
+
+	return step->stage[0] && tree_stat(p->t->stage_fd, step->stage, &staged) == 0
+		? store_dispose(p->s, step)
+		: 0;
+}
+
 static int place_removed(struct place *p, const struct step *step, int dir)
 {
 	struct stat_id expect = expected(p, &step->node, &step->expect), is;
@@ -377,10 +387,7 @@ static int place_removed(struct place *p, const struct step *step, int dir)
 	if (r == 0 || (!p->redo && step->kind != KIND_DIR && !same_content(&expect, &is))) {
 		if (tree_stat(dir, step->name, &is) == 0 && !p->redo)
 			return torn(p, step, "it was changed");
-		/* gone already; a redo may find it in staging still */
-		return step->stage[0] && tree_stat(p->t->stage_fd, step->stage, &is) == 0
-			? store_dispose(p->s, step)
-			: 0;
+		return dispose_left(p, step);
 	}
 	if (step->kind == KIND_DIR) {
 		r = place_rmdir(p->t, dir, step->name, &is);
@@ -585,13 +592,11 @@ static size_t taken_before(struct place *p)
 /* 1: the step was taken, and what it took away is cared for. 0: it tells by itself. */
 static int was_taken(struct place *p, const struct step *step)
 {
-	struct stat_id staged;
-	int r = 0;
+	int r;
 
 	if (step->type == PLACE_CREATE || step->type == PLACE_CONTENT)
 		return 0;
-	if (step->stage[0] && tree_stat(p->t->stage_fd, step->stage, &staged) == 0)
-		r = store_dispose(p->s, step);
+	r = dispose_left(p, step);
 	return r < 0 ? r : 1;
 }
 
