@@ -93,7 +93,7 @@ static int remove_replaced(struct found_context *f, const struct scan_entry *e, 
 	int r = missing_add(&list, &count, node, kind, parent, e->name);
 
 	if (!r)
-		r = missing_expand(f->config, true, &list, &count);
+		r = missing_expand(f->config, kind == KIND_DIR, &list, &count);
 	for (size_t i = 0; i < count && !r; i++)
 		r = queue_removal(f, &list[i]);
 	missing_free(list, count);
