@@ -290,8 +290,7 @@ static int node_create(struct round *rd, struct job *j)
 
 /* ---- other names ---- */
 
-static int swap_with_dying(
-	struct round *rd, struct job *j, struct spot *from, struct spot *to, struct job *other)
+static int swap_with_dying(struct round *rd, struct spot *from, struct spot *to, struct job *other)
 {
 	const struct applier_config *c = rd->config;
 	struct stat_id mine = from->now, theirs;
@@ -304,7 +303,6 @@ static int swap_with_dying(
 	theirs.ctime_ns = 0;
 	r = apply_take_out(rd, from, &theirs);
 	apply_lost_name(rd, other, to);
-	(void)j;
 	return r;
 }
 
@@ -336,7 +334,7 @@ static int move_between(struct round *rd, struct job *j, struct spot *from, stru
 	if (r || holder == HOLDER_SELF)
 		return r ? r : 1;
 	if (holder == HOLDER_DYING)
-		r = swap_with_dying(rd, j, from, to, other);
+		r = swap_with_dying(rd, from, to, other);
 	else if (holder == HOLDER_SWAP)
 		r = swap_with_living(rd, from, to, other);
 	if (holder == HOLDER_SWAP && r == -EINVAL) { /* one lies in the other */

@@ -131,11 +131,6 @@ static bool is_network(int r)
 	return r == -ENOTCONN || r == -ETIMEDOUT || r == -EREMOTEIO || r == -EAGAIN;
 }
 
-static bool has_name(const struct node_state *n, const struct dentry *d)
-{
-	return node_state_name_find(n, &d->parent, d->name) >= 0;
-}
-
 /*
  * Whether somebody else is to have this name who does not come in this round: not fetched, waiting for
  * something, or told of since the pass began. Who comes in another round of the pass does so in a moment.
@@ -150,7 +145,7 @@ static int comes_later(struct round *rd, const struct dentry *d)
 	if (r)
 		return r == -ENOENT ? 0 : r;
 	comer = apply_job_of(rd, &node);
-	if (comer && has_name(&comer->r, d))
+	if (comer && node_state_name_find(&comer->r, &d->parent, d->name) >= 0)
 		return comer->state == JOB_WAIT && !comer->outdated;
 	r = syncstate_peek_remote(rd->config->state, &node, &told);
 	if (r)
