@@ -167,12 +167,16 @@ static int one_poll(struct poller *p, unsigned wait_s, bool *ret_more)
 	struct page page = {0};
 	struct buf body = BUF_INIT;
 	struct cursor acked;
-	bool is_ahead =
-		p->config.acked_cursor(p->config.arg, &acked) && p->has_cursor && acked.seq > p->cursor.seq;
 	size_t news = 0;
-	int r = remote_poll(p->config.remote, p->has_cursor ? &p->cursor : NULL, is_ahead ? &acked : NULL,
-		wait_s, &p->config.client, &page, &body);
+	bool is_ahead;
+	int r = syncstate_peek_acked(p->config.state, &acked);
 
+	if (r && r != -ENOENT)
+		return r;
+	/* The server may be on another history since, of which the older cursor would not tell. */
+	is_ahead = !r && p->has_cursor && acked.seq > p->cursor.seq;
+	r = remote_poll(p->config.remote, p->has_cursor ? &p->cursor : NULL, is_ahead ? &acked : NULL, wait_s,
+		&p->config.client, &page, &body);
 	if (!r && p->has_cursor &&
 		(!id_equal(&page.cursor.epoch, &p->cursor.epoch) || page.cursor.seq < p->cursor.seq))
 		r = -EPROTO;

@@ -21,9 +21,6 @@ struct poller_config {
 	struct capture *capture;
 	/* Highest opno whose result is in the agreed state (UINT64_MAX: nobody sends). */
 	uint64_t (*acked_opno)(void *arg);
-	/* Where the server was after the last batch that it took from here in this run; false: none. It may
-	 * be on another history since, of which the older cursor of the poll would not tell. */
-	bool (*acked_cursor)(void *arg, struct cursor *ret_cursor);
 	struct supply *supply; /* hears which contents the server wants */
 	struct id client;
 	unsigned wait_s; /* of a long poll */

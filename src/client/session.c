@@ -94,13 +94,6 @@ static uint64_t acked_opno(void *arg)
 	return uploader_acked_opno(s->uploader);
 }
 
-static bool acked_cursor(void *arg, struct cursor *ret_cursor)
-{
-	const struct session_run *s = arg;
-
-	return uploader_cursor(s->uploader, ret_cursor);
-}
-
 static int start_poller(struct session_run *s)
 {
 	struct poller_config config = {
@@ -110,7 +103,6 @@ static int start_poller(struct session_run *s)
 		.link = s->link,
 		.capture = s->parts.capture,
 		.acked_opno = acked_opno,
-		.acked_cursor = acked_cursor,
 		.supply = s->supply,
 		.client = s->client,
 		.wait_s = s->parts.config->poll_wait_s,

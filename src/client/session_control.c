@@ -229,13 +229,9 @@ static void token(void *arg, const char *path, struct control_reply *reply)
 	struct session_run *s = arg;
 	char text[CURSOR_TEXT_BYTES];
 	struct cursor c;
-	bool has;
 
 	(void)path;
-	mutex_lock(&s->lock);
-	has = s->uploader && uploader_cursor(s->uploader, &c);
-	mutex_unlock(&s->lock);
-	if (!has && syncstate_peek_cursor(s->parts.state, &c)) {
+	if (syncstate_peek_acked(s->parts.state, &c) && syncstate_peek_cursor(s->parts.state, &c)) {
 		refuse(reply, -EAGAIN, "the server has not been reached yet");
 		return;
 	}

@@ -63,9 +63,6 @@ struct uploader {
 	uint64_t next_due_ms; /* when something that was put off is due again; 0: nothing */
 	bool doubt; /* what was pending at the start is to be looked at once it has been sent */
 	struct backoff backoff;
-	struct mutex lock; /* guards the next two */
-	struct cursor cursor;
-	bool has_cursor;
 	/* relaxed counters for status; acked is released after the agreed state is committed */
 	_Atomic uint64_t acked_opno, ops, batches, failures;
 };
@@ -92,14 +89,6 @@ void uploader_progress(const struct uploader *u, uint64_t *ret_failures, uint64_
 static void note_failure(struct uploader *u)
 {
 	atomic_fetch_add_explicit(&u->failures, 1, memory_order_relaxed);
-}
-
-bool uploader_cursor(struct uploader *u, struct cursor *ret_cursor)
-{
-	MUTEX_GUARD(&u->lock);
-	if (u->has_cursor)
-		*ret_cursor = u->cursor;
-	return u->has_cursor;
 }
 
 /* ---- reading ---- */
@@ -224,11 +213,6 @@ static int settle(struct uploader *u, struct outbox *o, const struct batch_reply
 	u->unsettled = false;
 	atomic_fetch_add_explicit(&u->ops, reply->results_count, memory_order_relaxed);
 	atomic_fetch_add_explicit(&u->batches, reply->results_count ? 1 : 0, memory_order_relaxed);
-	if (!id_is_none(&reply->cursor.epoch)) {
-		MUTEX_GUARD(&u->lock);
-		u->cursor = reply->cursor;
-		u->has_cursor = true;
-	}
 	u->next_opno = last_opno + 1;
 	atomic_store_explicit(&u->acked_opno, last_opno, memory_order_release);
 	return 0;
@@ -572,7 +556,6 @@ int uploader_start(const struct uploader_config *config, struct uploader **ret_u
 	if (!u)
 		return -ENOMEM;
 	u->config = *config;
-	mutex_init(&u->lock, RANK_QUEUE, "uploader");
 	u->run = id_new();
 	u->batch_ops = BATCH_OPS;
 	u->backoff = (struct backoff){.min_ms = 100, .max_ms = 60000};
@@ -581,11 +564,6 @@ int uploader_start(const struct uploader_config *config, struct uploader **ret_u
 		r = -EBADMSG;
 	if (r == -ENOENT)
 		r = 0;
-	if (!r) {
-		r = syncstate_peek_acked(config->read.state, &u->cursor);
-		u->has_cursor = !r;
-		r = r == -ENOENT ? 0 : r;
-	}
 	u->next_opno = opno + 1;
 	u->doubt = rescan_is_in_doubt(config->read.state);
 	atomic_init(&u->acked_opno, opno);
@@ -597,7 +575,6 @@ int uploader_start(const struct uploader_config *config, struct uploader **ret_u
 		r = -pthread_create(&u->thread, NULL, run, u);
 	if (r) {
 		drop_kept(u);
-		mutex_fini(&u->lock);
 		free(u);
 		return r;
 	}
@@ -611,6 +588,5 @@ void uploader_stop(struct uploader *u)
 		return;
 	remote_cancel(u->config.read.remote);
 	pthread_join(u->thread, NULL);
-	mutex_fini(&u->lock);
 	free(u);
 }

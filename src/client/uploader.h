@@ -33,8 +33,6 @@ int uploader_start(const struct uploader_config *config, struct uploader **ret_u
 void uploader_stop(struct uploader *u); /* after capture_hold() and link_stop() */
 /* Highest opno whose result is in the agreed state. Any thread. */
 uint64_t uploader_acked_opno(const struct uploader *u);
-/* Where the server was after our last acknowledged batch of this run; false: there was none. Any thread. */
-bool uploader_cursor(struct uploader *u, struct cursor *ret_cursor);
 /* Attempts to send that came to nothing, counted; when bytes last went, monotonic, 0 never. Any thread. */
 void uploader_progress(const struct uploader *u, uint64_t *ret_failures, uint64_t *ret_moved_ms);
 /* Operations sent, batches sent, for status. */
