@@ -216,7 +216,6 @@ static int store_verdict(
 
 static int store_all(struct finish *f, const struct id *client, const struct cursor *cursor)
 {
-	const uint64_t none = 0;
 	int r = syncstate_begin(f->s, true);
 
 	if (r)
@@ -225,9 +224,7 @@ static int store_all(struct finish *f, const struct id *client, const struct cur
 	if (!r)
 		r = syncstate_forget_orphans(f->s);
 	if (!r)
-		r = syncstate_meta_put(f->s, "client", client->b, ID_BYTES);
-	if (!r)
-		r = syncstate_meta_put(f->s, "opno", &none, sizeof(none));
+		r = syncstate_client_put(f->s, client);
 	if (!r)
 		r = syncstate_cursor_put(f->s, cursor);
 	if (!r)

@@ -41,7 +41,6 @@ static void want_merge(void *arg, const char *why)
 /* The client's id in opids: made once a state database. */
 static int load_identity(struct session_run *s)
 {
-	const uint64_t none = 0;
 	size_t len;
 	int r = syncstate_peek_meta(s->parts.state, "client", s->client.b, ID_BYTES, &len);
 
@@ -53,10 +52,7 @@ static int load_identity(struct session_run *s)
 	r = syncstate_begin(s->parts.state, true);
 	if (r)
 		return r;
-	r = syncstate_meta_put(s->parts.state, "client", s->client.b, ID_BYTES);
-	if (!r)
-		r = syncstate_meta_put(s->parts.state, "opno", &none, sizeof(none));
-	return syncstate_end(s->parts.state, r);
+	return syncstate_end(s->parts.state, syncstate_client_put(s->parts.state, &s->client));
 }
 
 static int start_applier(struct session_run *s)
@@ -288,7 +284,6 @@ static void stop_parts(struct session_run *s)
 /* Nothing is agreed any more; what goes on from here is somebody new at the server. */
 static int forget_state(struct session_run *s)
 {
-	const uint64_t none = 0;
 	int r = syncstate_begin(s->parts.state, true);
 
 	if (r)
@@ -296,9 +291,7 @@ static int forget_state(struct session_run *s)
 	s->client = id_new();
 	r = syncstate_forget_all(s->parts.state);
 	if (!r)
-		r = syncstate_meta_put(s->parts.state, "client", s->client.b, ID_BYTES);
-	if (!r)
-		r = syncstate_meta_put(s->parts.state, "opno", &none, sizeof(none));
+		r = syncstate_client_put(s->parts.state, &s->client);
 	return syncstate_end(s->parts.state, r);
 }
 

@@ -107,6 +107,8 @@ int syncstate_peek_acked(struct syncstate *s, struct cursor *ret_cursor); /* -EN
 int syncstate_meta_put(struct syncstate *s, const char *key, const void *value, size_t len);
 int syncstate_peek_meta(
 	struct syncstate *s, const char *key, void *ret_value, size_t cap, size_t *ret_len); /* -ENOENT */
+/* Goes on as a client that the server does not know: no operation of it has a number yet. */
+int syncstate_client_put(struct syncstate *s, const struct id *client);
 /* Forgets R, the cursors, and what the applier was about to do. */
 int syncstate_forget_told(struct syncstate *s);
 /* S as well: what is left merges by content. */

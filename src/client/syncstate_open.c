@@ -230,6 +230,14 @@ int syncstate_peek_acked(struct syncstate *s, struct cursor *ret_cursor)
 	return peek_cursor(s, "acked", ret_cursor);
 }
 
+int syncstate_client_put(struct syncstate *s, const struct id *client)
+{
+	const uint64_t none = 0;
+	int r = syncstate_meta_put(s, "client", client->b, ID_BYTES);
+
+	return r ? r : syncstate_meta_put(s, "opno", &none, sizeof(none));
+}
+
 /* With what the server has said to be gone: in another history it may never have been. */
 int syncstate_forget_told(struct syncstate *s)
 {
