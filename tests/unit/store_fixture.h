@@ -120,6 +120,18 @@ __attribute__((unused)) static struct op *add_op(struct fixture *f, enum op_type
 	return op;
 }
 
+/* In the root; type: OP_RENAME or OP_EXCHANGE. */
+__attribute__((unused)) static struct op *add_move(
+	struct fixture *f, enum op_type type, struct id node, const char *from, const char *to)
+{
+	struct op *op = add_op(f, type, node);
+
+	op->parent = op->new_parent = ID_ROOT;
+	op->name = (char *)(uintptr_t)from;
+	op->new_name = (char *)(uintptr_t)to;
+	return op;
+}
+
 __attribute__((unused)) static void set_data(struct fixture *f, struct op *op, const char *data, size_t len)
 {
 	op->fields |= OP_HAS_DATA;

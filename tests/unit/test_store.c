@@ -195,10 +195,7 @@ static void cannot_bring_back(void **state)
 	send_all(f, OUTCOME_OK);
 	assert_int_equal(content_history_drop(&f->store->content, &was.hash), 0);
 	b = add_file(f, ID_ROOT, "b", "came and went");
-	op = add_op(f, OP_EXCHANGE, a);
-	op->parent = op->new_parent = ID_ROOT;
-	op->name = (char *)(uintptr_t) "a";
-	op->new_name = (char *)(uintptr_t) "b";
+	op = add_move(f, OP_EXCHANGE, a, "a", "b");
 	op->other = b;
 	op->other_base_l = -(int64_t)(op->opno - 1);
 	op = add_removal(f, b, "a");
@@ -377,11 +374,8 @@ static void missing_chunks_stop_the_batch(void **state)
 static void send_rename(struct fixture *f, struct id node, const char *from, const char *to, int64_t base,
 	enum outcome outcome)
 {
-	struct op *op = add_op(f, OP_RENAME, node);
+	struct op *op = add_move(f, OP_RENAME, node, from, to);
 
-	op->parent = op->new_parent = ID_ROOT;
-	op->name = (char *)(uintptr_t)from;
-	op->new_name = (char *)(uintptr_t)to;
 	op->base_l = base;
 	send_all(f, outcome);
 }
@@ -554,18 +548,12 @@ static void dies_between_placing_and_clearing(void **state)
 	op = add_op(f, OP_LINK, a);
 	op->parent = ID_ROOT;
 	op->name = (char *)(uintptr_t) "h";
-	op = add_op(f, OP_RENAME, a);
-	op->parent = op->new_parent = ID_ROOT;
-	op->name = (char *)(uintptr_t) "h";
-	op->new_name = (char *)(uintptr_t) "z";
+	(void)add_move(f, OP_RENAME, a, "h", "z");
 	op = add_op(f, OP_RENAME, m);
 	op->parent = ID_ROOT;
 	op->name = op->new_name = (char *)(uintptr_t) "m";
 	op->new_parent = d;
-	op = add_op(f, OP_RENAME, d);
-	op->parent = op->new_parent = ID_ROOT;
-	op->name = (char *)(uintptr_t) "d";
-	op->new_name = (char *)(uintptr_t) "e";
+	(void)add_move(f, OP_RENAME, d, "d", "e");
 	send_and_die(f, &store_hook_placed);
 	assert_int_equal(fixture_reopen(f, false), 0);
 	disk_is(f, "a", "linked");

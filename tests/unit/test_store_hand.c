@@ -250,13 +250,9 @@ static void both_are_kept_of_move_and_create(void **state)
 {
 	struct fixture *f = *state;
 	struct id a = add_file(f, ID_ROOT, "a", "client");
-	struct op *op;
 
 	send_all(f, OUTCOME_OK);
-	op = add_op(f, OP_RENAME, a);
-	op->parent = op->new_parent = ID_ROOT;
-	op->name = (char *)(uintptr_t) "a";
-	op->new_name = (char *)(uintptr_t) "b";
+	(void)add_move(f, OP_RENAME, a, "a", "b");
 	hand_saves_at_commit(f, "b");
 	send_all(f, OUTCOME_OK);
 	disk_is(f, "b", "client");
@@ -272,10 +268,7 @@ static void both_are_kept_of_two_replacements(void **state)
 	struct op *op;
 
 	send_all(f, OUTCOME_OK);
-	op = add_op(f, OP_RENAME, tmp);
-	op->parent = op->new_parent = ID_ROOT;
-	op->name = (char *)(uintptr_t) "a.tmp";
-	op->new_name = (char *)(uintptr_t) "a";
+	op = add_move(f, OP_RENAME, tmp, "a.tmp", "a");
 	op->other = a;
 	hand_saves_at_commit(f, "a");
 	send_all(f, OUTCOME_OK);

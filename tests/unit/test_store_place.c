@@ -192,14 +192,10 @@ static void attributes_before_a_move(void **state)
 	struct fixture *f = *state;
 	struct id a = add_file(f, ID_ROOT, "a", "old");
 	char from[128];
-	struct op *op;
 
 	send_all(f, OUTCOME_OK);
 	add_mtime(f, a, 1000000000);
-	op = add_op(f, OP_RENAME, a);
-	op->parent = op->new_parent = ID_ROOT;
-	op->name = (char *)(uintptr_t) "a";
-	op->new_name = (char *)(uintptr_t) "b";
+	(void)add_move(f, OP_RENAME, a, "a", "b");
 	add_write(f, a, "newer");
 	send_and_die(f, &store_hook_committed);
 	set_mtime(f, "a", 1000000000);
@@ -221,15 +217,9 @@ static void taken_and_given_back(void **state)
 	op->name = (char *)(uintptr_t) "l";
 	send_all(f, OUTCOME_OK);
 	b = add_file(f, ID_ROOT, "b", "second");
-	op = add_op(f, OP_RENAME, b);
-	op->parent = op->new_parent = ID_ROOT;
-	op->name = (char *)(uintptr_t) "b";
-	op->new_name = (char *)(uintptr_t) "a";
+	op = add_move(f, OP_RENAME, b, "b", "a");
 	op->other = a;
-	op = add_op(f, OP_EXCHANGE, b);
-	op->parent = op->new_parent = ID_ROOT;
-	op->name = (char *)(uintptr_t) "a";
-	op->new_name = (char *)(uintptr_t) "l";
+	op = add_move(f, OP_EXCHANGE, b, "a", "l");
 	op->other = a;
 	(void)add_file(f, ID_ROOT, "c", "third");
 	send_and_die(f, &store_hook_placed);
